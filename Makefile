@@ -1,0 +1,48 @@
+# make help: what there is. Needs Python 3.11 or later, make and gcc; each target makes what it needs the first time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp-setup
+SOURCES := src tests benchmarks examples docs
+BENCHMARKS := $(sort $(filter-out benchmarks/attainable.py,$(wildcard benchmarks/*.py)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test slow bench docs clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(STAMP) ## .venv with everything a developer needs, at the versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+# Small problems on few cores: threads that spin for each other cost more than they bring.
+check test slow: export OMP_NUM_THREADS = 1
+
+demo: $(STAMP) ## simulate, check, train, sweep, pick, A/B test; ends with the report's path
+	$(BIN)/paretune demo
+
+check: $(STAMP) ## format, lint, types and the fast tests; under a minute
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow and not e2e" -n 2
+
+test: $(STAMP) ## all tests but the slow ones
+	$(BIN)/pytest -m "not slow"
+
+slow: $(STAMP) ## the tests that take minutes: interval coverage, long simulations
+	$(BIN)/pytest -m slow
+
+bench: $(STAMP) ## every benchmark, at its quick size; writes build/bench/NAME.json
+	@mkdir -p build/bench
+	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file --quick --json build/bench/$$(basename $$file .py).json; done
+
+docs: $(STAMP) ## the command line's reference docs/cli.md, and a check of every internal link
+	$(BIN)/python docs/build.py
+
+clean: ## remove what make made; the environment too
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)

@@ -1,0 +1,88 @@
+"""Personal utility weights for multi-task rankers.
+
+The names below are imported when they are first used (PEP 562), so that `import paretune` is quick and brings neither torch nor polars.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paretune.config import Config, dump_config, load_config
+    from paretune.errors import ParetuneError
+    from paretune.frontier.archive import load_front, save_front
+    from paretune.frontier.evaluate import fit_anchor, sweep
+    from paretune.frontier.front import Front
+    from paretune.logs.inspection import check_log
+    from paretune.logs.parquet import log_days, read_log, scan_log
+    from paretune.logs.split import time_split
+    from paretune.records import Log, State
+    from paretune.run import sweep_logs
+    from paretune.sim.world import open_world
+    from paretune.value.bundle import load_model, save_model
+    from paretune.value.train import fit
+
+_PLACES = {
+    "Config": "paretune.config",
+    "Front": "paretune.frontier.front",
+    "Log": "paretune.records",
+    "ParetuneError": "paretune.errors",
+    "State": "paretune.records",
+    "check_log": "paretune.logs.inspection",
+    "dump_config": "paretune.config",
+    "fit": "paretune.value.train",
+    "fit_anchor": "paretune.frontier.evaluate",
+    "load_config": "paretune.config",
+    "load_front": "paretune.frontier.archive",
+    "load_model": "paretune.value.bundle",
+    "log_days": "paretune.logs.parquet",
+    "open_world": "paretune.sim.world",
+    "read_log": "paretune.logs.parquet",
+    "save_front": "paretune.frontier.archive",
+    "save_model": "paretune.value.bundle",
+    "scan_log": "paretune.logs.parquet",
+    "sweep": "paretune.frontier.evaluate",
+    "sweep_logs": "paretune.run",
+    "time_split": "paretune.logs.split",
+}
+
+__all__ = [
+    "Config",
+    "Front",
+    "Log",
+    "ParetuneError",
+    "State",
+    "check_log",
+    "dump_config",
+    "fit",
+    "fit_anchor",
+    "load_config",
+    "load_front",
+    "load_model",
+    "log_days",
+    "open_world",
+    "read_log",
+    "save_front",
+    "save_model",
+    "scan_log",
+    "sweep",
+    "sweep_logs",
+    "time_split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, imported now; and `__version__`."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("paretune")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'paretune' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,69 @@
+"""The command line: which commands there are, and what an error looks like. An edge: the terminal, the exit code.
+
+The rule: an error of ours is one message with a hint on standard error and its own exit code; anything else is exit 1 and a way to
+see more. Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 gate failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from paretune.commands.check import check
+from paretune.commands.demo import demo
+from paretune.commands.init import init
+from paretune.commands.report import report
+from paretune.commands.simulate import simulate
+from paretune.commands.surface import surface
+from paretune.commands.sweep import sweep
+from paretune.commands.train import train
+from paretune.commands.version import version
+from paretune.errors import ParetuneError
+
+TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors show where they come from
+
+app = typer.Typer(
+    name="paretune",
+    help="Personal utility weights for multi-task rankers: explore a little, learn the value of weights, choose from an honest front.",
+    epilog="Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 the data cannot tell, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, init, check, surface, simulate, train, sweep, report, version):
+    app.command(command.__name__.replace("_", "-"))(command)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        args: the words after `paretune`; those of the process when left out.
+    """
+    try:
+        app(args=None if args is None else list(args), prog_name="paretune")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except ParetuneError as error:
+        _tell(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return 130
+    except Exception as error:  # broad: the last place that can turn a fault into a message instead of a page of frames
+        if os.environ.get(TRACEBACK):
+            raise
+        _tell(f"unexpected {type(error).__name__}: {error}\n  hint: set {TRACEBACK}=1 to see where it comes from, and report it")
+        return 1
+    return 0
+
+
+def _tell(message: str) -> None:
+    """Write an error to standard error, in red where somebody looks."""
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    head = "\x1b[31merror:\x1b[0m" if colour else "error:"
+    sys.stderr.write(f"{head} {message}\n")

@@ -1,0 +1,96 @@
+"""`paretune check`: is this log fit to learn from? An edge: the terminal, pictures on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paretune.commands.output import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    LogsArgument,
+    configuration,
+    plain,
+    remark,
+    say,
+    show_json,
+    show_report_table,
+)
+
+if TYPE_CHECKING:
+    from paretune.logs.checks import LogCheck
+    from paretune.records import Ints
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def check(
+    logs: LogsArgument,
+    *,
+    config: ConfigOption = CONFIG,
+    quarantine: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the bad rows there, with the rules they break.")] = None,
+    clean: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the good rows there: a log the other commands accept.")] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw rows per day and per action, as .png or .svg.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a log is fit to learn from.
+
+    When it is not, the exit code is 3, and file, column, rows and remedy are named.
+
+    \b
+    Examples:
+      paretune check logs/
+      paretune check logs/ --quarantine bad/ --clean good/
+      paretune check logs/ --picture check.png --json
+    """
+    from paretune.logs.inspection import check_log
+    from paretune.progress import shown
+    from paretune.run import refuse_unfit
+
+    settings = configuration(config)
+    with shown("check") as progress:
+        found = check_log(logs, settings, quarantine=quarantine, clean=clean, progress=progress)
+    if picture is not None:
+        draw(found, picture)
+    if as_json:
+        show_json({"ok": found.ok, **plain(found)})
+    else:
+        show(found)
+    refuse_unfit(found, logs)
+    remark(f"{logs} is fit to learn from")
+
+
+def show(found: LogCheck) -> None:
+    """Print what was checked, and a picture of the rows."""
+    from paretune.report.contents import rules_table
+
+    show_report_table(rules_table(found))
+    if found.explored:
+        say(f"explored per day     {bars(found.explored_per_day)}  at most {found.explored_per_day.max():,}")
+        say(f"production per day   {bars(found.production_per_day)}  at most {found.production_per_day.max():,}")
+        say(f"explored per action  {bars(found.per_action[1:])}  {found.per_action[1:].min():,} to {found.per_action[1:].max():,}")
+
+
+def bars(counts: Ints) -> str:
+    """Return counts as a line of bars, the largest one full; a dot is zero."""
+    top = max(1, int(counts.max(initial=0)))
+    return "".join("·" if count == 0 else BARS[min(7, int(8 * count / top))] for count in counts.tolist())
+
+
+def draw(found: LogCheck, path: Path) -> None:
+    """Write the picture of a check.
+
+    Raises:
+        LogError: there are no rows to draw.
+    """
+    from paretune.errors import LogError
+    from paretune.report.contents import check_figure
+    from paretune.report.html import save_figure
+
+    if not found.days or not found.explored:
+        raise LogError("there are no exploration rows to draw", hint="leave out --picture; the table says what is wrong")
+    save_figure(check_figure(found), path)
+    remark(f"wrote {path}")

@@ -1,0 +1,78 @@
+"""`paretune sweep`: from logs to a front one can choose from. An edge: the terminal, run folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paretune.commands.output import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    LogsArgument,
+    SeedOption,
+    configuration,
+    say,
+    show_json,
+    show_report_table,
+)
+from paretune.commands.train import ModelOption
+
+if TYPE_CHECKING:
+    from paretune.frontier.front import Front
+
+RUN = Path("runs/latest")
+
+
+def sweep(
+    logs: LogsArgument,
+    *,
+    config: ConfigOption = CONFIG,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = RUN,
+    bundle: Annotated[Path | None, typer.Option(metavar="DIR", help="A trained model; else the run's own is trained or reused.")] = None,
+    model: ModelOption = None,
+    halves: Annotated[bool, typer.Option("--halves", help="Choose on one half of the users, report on the other.")] = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train what is missing, sweep the front, put policies forward.
+
+    Checks the log, trains on the earlier days, evaluates on the held-out ones, and writes front.json, front.parquet and
+    report.html. Exit code 3: the log is not fit; 4: the data cannot tell.
+
+    \b
+    Examples:
+      paretune sweep logs/
+      paretune sweep logs/ --bundle runs/model --output runs/monday
+      paretune sweep logs/ --halves --json
+    """
+    from paretune.progress import shown
+    from paretune.report.archive import PAGE
+    from paretune.report.tables import picks_table
+    from paretune.run import sweep_logs
+
+    settings = configuration(config)
+    with shown("sweep") as progress:
+        found = sweep_logs(logs, settings, output, bundle=bundle, model=model, seed=seed, halves=halves, progress=progress)
+    if as_json:
+        show_json({"run": output, "report": output / PAGE, **summary(found.front)})
+        return
+    show_report_table(picks_table(found.front))
+    say(f"report: {output / PAGE}")
+
+
+def summary(front: Front) -> dict[str, Any]:
+    """Return the picks with their lifts, for programs."""
+    lifts = front.lifts
+    picks = []
+    for pick in front.picks:
+        p = pick.policy
+        numbers = {
+            name: {"lift": lifts.estimate[p, j], "band_low": lifts.band_low[p, j], "band_high": lifts.band_high[p, j]}
+            for j, name in enumerate(lifts.objectives)
+        }
+        policy = {"label": pick.label, "policy": front.policies[p].name, "alpha": front.policies[p].alpha, "hits": lifts.hits[p]}
+        picks.append({**policy, "probability_degrading": pick.probability_degrading, "lifts": numbers, "note": pick.note})
+    return {"estimator": lifts.estimator, "confidence": lifts.confidence, "requests": lifts.n_rows, "users": lifts.n_users, "picks": picks}

@@ -1,0 +1,53 @@
+"""`paretune train`: a value model from the training days of a log. An edge: the terminal, model folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paretune.commands.output import CONFIG, ConfigOption, JsonOption, LogsArgument, SeedOption, configuration, remark, say, show_json
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="auto, replay, smooth, paper or ridge, in place of training.model.", metavar="KIND")
+]
+
+
+def train(
+    logs: LogsArgument,
+    *,
+    config: ConfigOption = CONFIG,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write the model.")] = Path("runs/model"),
+    model: ModelOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn the value of weights from a log.
+
+    Trains on the days before the held-out ones. A run that was killed goes on from its checkpoint;
+    the same log, configuration and seed give the same model.
+
+    \b
+    Examples:
+      paretune train logs/
+      paretune train logs/ --model ridge --output runs/ridge
+      paretune train logs/ --seed 1 --json
+    """
+    from paretune.logs.parquet import day_name
+    from paretune.progress import shown
+    from paretune.run import origin_of, train_model, window
+
+    settings = configuration(config)
+    days = window(logs, settings).train
+    with shown("train") as progress:
+        fitted = train_model(logs, settings, output, days=days, model=model, seed=seed, progress=progress)
+    origin, first, last = origin_of(fitted), day_name(days[0]), day_name(days[-1])
+    if as_json:
+        kind = {"model": output, "kind": fitted.name, "first_day": first, "last_day": last}
+        show_json({**kind, "rows": origin.rows, "losses": origin.losses})
+        return
+    say(f"wrote {output}: a {fitted.name} model of {origin.rows:,} exploration rows from {first} to {last}")
+    for name, loss in origin.losses.items():
+        say(f"  {name}: {loss:.6g}")
+    remark(f"next: paretune sweep {logs} --bundle {output}")

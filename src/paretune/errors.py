@@ -1,0 +1,58 @@
+"""Every error a caller can meet, in one tree: what is wrong, where, what was seen, and a hint that says what to do.
+
+The command line maps each branch to an exit code (`exit_code`); nothing else in the package calls `sys.exit`.
+"""
+
+from __future__ import annotations
+
+
+class ParetuneError(Exception):
+    """An error with a remedy; the base of the tree, never raised itself."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n  hint: {self.hint}" if self.hint else message
+
+
+class ConfigError(ParetuneError):
+    """A configuration file, a command-line option or a weights file is not what it should be."""
+
+    exit_code = 2
+
+
+class SurfaceError(ConfigError):
+    """Heads, static weights or levels do not make a control surface."""
+
+
+class MissingExtraError(ConfigError):
+    """A part was asked for whose optional dependency is not installed."""
+
+
+class DataError(ParetuneError):
+    """Arrays or log files break a rule that the caller was told about."""
+
+    exit_code = 3
+
+
+class LogError(DataError):
+    """A log cannot be read, or is not fit to learn from."""
+
+
+class ArtefactError(DataError):
+    """A saved artefact is torn, altered, or of another format."""
+
+
+class GateError(ParetuneError):
+    """The answer is known and it is no: the data cannot tell, or a policy is not safe to ship."""
+
+    exit_code = 4
+
+
+class NoOverlapError(GateError):
+    """No logged request took the target policy's action, so nothing can be said of the policy."""

@@ -1,0 +1,66 @@
+"""What a sweep found: policies with their lifts, bands and picks; the artefact from which people choose.
+
+The rule: a lift is relative to production and comes from off-policy (or online) evidence; what the model predicted for itself is never
+stored here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paretune.records import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Lifts:
+    """Relative lifts over production, in fractions (0.01 = +1 %), of P policies on M objectives."""
+
+    policies: tuple[str, ...]  # (P,)
+    objectives: tuple[str, ...]  # (M,)
+    estimate: Floats  # (P, M)
+    std_error: Floats  # (P, M), clustered by user
+    low: Floats  # (P, M) pointwise interval
+    high: Floats  # (P, M)
+    band_low: Floats  # (P, M) simultaneous over all P x M numbers
+    band_high: Floats  # (P, M)
+    replicates: Floats  # (B, P, M) bootstrap draws around the estimate
+    production: Floats  # (M,) value of the static weights
+    hits: Ints  # (P,) exploration rows that carry the evidence
+    estimator: str
+    confidence: float
+    n_rows: int
+    n_users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A family member: the scalarisation that chooses an action per request, or one fixed weight vector."""
+
+    name: str
+    kind: str  # "alpha", "static", "best static", "matched static", "cohort"
+    alpha: float | None = None  # weight of the first objective, in relative-lift units
+    cohort_alphas: tuple[tuple[str, float], ...] = ()  # one alpha per cohort
+    weights: Floats | None = None  # (m,) of a static policy
+    scalarisation: tuple[float, ...] = ()  # (M,) weight of each objective, in relative-lift units; empty for static and cohort policies
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A policy put forward, and what speaks for it."""
+
+    label: str  # "save-leaning", "knee", "constrained", ...
+    policy: int  # index into Front.policies
+    probability_degrading: float  # of losing on at least one objective (or guardrail floor)
+    note: str = ""  # what the reader must know, e.g. that no policy left every objective undegraded
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The swept family on a hold-out log."""
+
+    policies: tuple[Policy, ...]  # (P,)
+    lifts: Lifts
+    non_dominated: Bools  # (P,) among the point estimates of the swept family; False for reference policies
+    picks: tuple[Pick, ...]
+    mean_weights: Floats  # (P, m) average weight vector each policy serves
+    action_shares: Floats  # (P, K) share of requests per action; rows of off-grid policies are NaN

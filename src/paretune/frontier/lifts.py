@@ -1,0 +1,156 @@
+"""From sums to the record of lifts: the production-anchored estimate where production rows exist, the paper's where they do not.
+
+The rule: which estimator spoke, and against what, is said in `Lifts.estimator`; production itself is a point of lift zero by definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from paretune.errors import DataError
+from paretune.frontier.front import Lifts
+from paretune.ope.estimators import Estimate, reward_at_hit
+from paretune.ope.intervals import intervals
+from paretune.ope.lift import AnchoredSums, anchored_lift, join_policies, paper_lift
+from paretune.records import Floats
+
+
+def estimated_lift(sums: AnchoredSums, baseline: AnchoredSums, *, min_hits: int = 1) -> tuple[Estimate, Floats]:
+    """Return the relative lift of each policy and the value of production (M,).
+
+    Args:
+        sums: of P policies.
+        baseline: of one policy, the static grid action nearest to production, over the same rows; it stands for production where the log
+            holds no production row, and the estimate's name then says so.
+        min_hits: policies with fewer hits get NaN.
+
+    Raises:
+        NoOverlapError: no policy has a hit.
+    """
+    if sums.has_production:
+        estimate, value = anchored_lift(sums), sums.produced.value()[0]
+    else:
+        both = join_policies([baseline, sums])
+        everyone = paper_lift(both, 0)
+        estimate = everyone.of_policies(np.arange(1, len(everyone.hits)))
+        estimate = replace(estimate, name="Reward@HIT against the grid action nearest to production (no production rows)")
+        value = reward_at_hit(both.explored.raw).value[0]
+    return estimate.refuse_below(min_hits), value
+
+
+def refuse_idle(production: Floats, objectives: tuple[str, ...]) -> None:
+    """Refuse objectives that production never earns.
+
+    Args:
+        production: value of the static weights (M,).
+        objectives: names (M,).
+
+    Raises:
+        DataError: naming them.
+    """
+    names = [name for name, value in zip(objectives, production, strict=True) if not value > 0]
+    if names:
+        raise DataError(
+            f"production earns nothing of {names}: a relative lift has no meaning", hint="leave the objective out, or log longer"
+        )
+
+
+def lifts_of(
+    sums: AnchoredSums,
+    baseline: AnchoredSums,
+    *,
+    policies: tuple[str, ...],
+    objectives: tuple[str, ...],
+    confidence: float = 0.95,
+    replicates: int = 1000,
+    min_hits: int = 1,
+    n_users: int,
+    rng: np.random.Generator,
+) -> Lifts:
+    """Return the lifts of P policies with intervals, bands and bootstrap draws.
+
+    Args:
+        sums: of P policies.
+        baseline: see `estimated_lift`.
+        policies: names (P,).
+        objectives: names (M,).
+        confidence: of the intervals, and of all bands together.
+        replicates: B bootstrap draws over users.
+        min_hits: policies with fewer hits get NaN.
+        n_users: distinct users behind the rows.
+        rng: source of the bootstrap.
+
+    Raises:
+        DataError: an objective has production value zero, or rows are of fewer than two clusters of users.
+        NoOverlapError: no policy has a hit.
+    """
+    estimate, production = estimated_lift(sums, baseline, min_hits=min_hits)
+    refuse_idle(production, objectives)
+    return lifts_record(
+        estimate,
+        production,
+        policies=policies,
+        objectives=objectives,
+        confidence=confidence,
+        replicates=replicates,
+        n_rows=int(sums.explored.raw.rows.sum() + sums.produced.rows.sum()),
+        n_users=n_users,
+        rng=rng,
+    )
+
+
+def lifts_record(
+    estimate: Estimate,
+    production: Floats,
+    *,
+    policies: tuple[str, ...],
+    objectives: tuple[str, ...],
+    confidence: float,
+    replicates: int,
+    n_rows: int,
+    n_users: int,
+    rng: np.random.Generator,
+) -> Lifts:
+    """Return an estimate of relative lifts as the record that fronts are made of; arguments as in `lifts_of`."""
+    found = intervals(estimate, confidence=confidence, replicates=replicates, rng=rng)
+    return Lifts(
+        policies=policies,
+        objectives=objectives,
+        estimate=estimate.value,
+        std_error=found.std_error,
+        low=found.low,
+        high=found.high,
+        band_low=found.band_low,
+        band_high=found.band_high,
+        replicates=found.replicates,
+        production=production,
+        hits=estimate.hits,
+        estimator=estimate.name,
+        confidence=confidence,
+        n_rows=n_rows,
+        n_users=n_users,
+    )
+
+
+def with_production(lifts: Lifts, *, rows: int) -> Lifts:
+    """Return the lifts with production as first policy: lift zero by definition, served on `rows` logged rows."""
+    zero = np.zeros((1, len(lifts.objectives)))
+
+    def above(numbers: Floats) -> Floats:
+        return np.concatenate([zero, numbers])
+
+    draws = lifts.replicates
+    return replace(
+        lifts,
+        policies=("production", *lifts.policies),
+        estimate=above(lifts.estimate),
+        std_error=above(lifts.std_error),
+        low=above(lifts.low),
+        high=above(lifts.high),
+        band_low=above(lifts.band_low),
+        band_high=above(lifts.band_high),
+        replicates=np.concatenate([np.zeros((len(draws), *zero.shape), draws.dtype), draws], axis=1),
+        hits=np.concatenate([[rows], lifts.hits]),
+    )

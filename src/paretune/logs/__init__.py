@@ -1,0 +1,1 @@
+"""From served requests to an exploration log one may learn from."""

@@ -1,0 +1,365 @@
+"""Logs as Parquet folders, one sub-folder per day: reading them in bounded memory, writing them whole or not at all.
+
+An edge: touches files. The rules: only the needed columns are read, a batch of rows at a time; a file that cannot be read, or rows
+that mean nothing, stop the reading with the file's name; a reader never sees a half-written file of ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from paretune.config import Config
+from paretune.errors import DataError, LogError
+from paretune.logs.layout import day_expression, needed_columns
+from paretune.logs.rows import DAY, ROW, Rows, decode_rows
+from paretune.logs.rules import judge, row_rules
+from paretune.logs.schema import REASON_EXPLORE
+from paretune.ports import Progress, silent
+from paretune.records import Floats, Ints, Log
+from paretune.surface.heads import Surface
+
+BATCH_ROWS = 100_000
+_EPOCH = date(1970, 1, 1)
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A Parquet file of a log."""
+
+    path: Path
+    day: int | None  # of its folder, days since 1970-01-01; None = the rows say it
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive rows of a file, decoded."""
+
+    file: LogFile
+    position: Ints  # (n,) row numbers in the file, from 0
+    rows: Rows
+    done: float  # share of the file read so far
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a reader asks of a file."""
+
+    candidates: bool = False
+    weights: bool = False  # read them beside the action, to compare
+    labels: bool = False  # read the age of the labels
+    explored_only: bool = False
+    days: tuple[int, ...] | None = None
+
+
+def log_files(path: str | Path, config: Config) -> list[LogFile]:
+    """Return the Parquet files of a log in the order of days and names.
+
+    Args:
+        path: a folder of `day=YYYY-MM-DD` folders, a folder of Parquet files, or one Parquet file.
+        config: names the day column, which is also the key of the day folders.
+
+    Raises:
+        LogError: nothing there, or a day folder whose name is no date.
+    """
+    path = Path(path)
+    key = f"{config.logs.columns.day}="
+    if path.is_file():
+        return [LogFile(path, _folder_day(path.absolute().parent, key))]
+    if not path.is_dir():
+        raise LogError(f"no log at {path}", hint="name a folder of day=YYYY-MM-DD folders, a folder of Parquet files, or a Parquet file")
+    found = [
+        LogFile(file, _folder_day(folder, key))
+        for folder in sorted(path.glob(f"{key}*"))
+        if folder.is_dir()
+        for file in _parquet_files(folder)
+    ]
+    found += [LogFile(file, _folder_day(path.absolute(), key)) for file in _parquet_files(path)]
+    if not found:
+        raise LogError(
+            f"{path} holds no Parquet files, and no {key}YYYY-MM-DD folders with any",
+            hint="name the folder that holds the day folders; the key of day folders is logs.columns.day in paretune.toml",
+        )
+    return sorted(found, key=lambda file: (file.day is None, file.day or 0, file.path.name))
+
+
+def log_days(path: str | Path, config: Config) -> list[int]:
+    """Return the days of a log that have files (or rows, without day folders), increasing, as days since 1970-01-01.
+
+    Raises:
+        LogError: nothing there, or a file cannot be read.
+    """
+    days = set()
+    for file in log_files(path, config):
+        if file.day is not None:
+            days.add(file.day)
+            continue
+        with _named(file.path):
+            scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+            day = day_expression(scan.collect_schema(), config, source=str(file.path))
+            days |= set(scan.select(day.alias(DAY)).unique().collect()[DAY].drop_nulls().to_list())
+    return sorted(days)
+
+
+def read_log(
+    path: str | Path,
+    config: Config,
+    *,
+    candidates: bool = False,
+    days: Collection[int] | None = None,
+    explored_only: bool = False,
+    progress: Progress = silent,
+) -> Log:
+    """Return the rows of a log.
+
+    Args:
+        path: see `log_files`.
+        config: names of columns, layouts, reward transforms.
+        candidates: also read candidate ids and scores; rows without any have none.
+        days: only these days since 1970-01-01; None = all.
+        explored_only: only rows of reason EXPLORE.
+        progress: told the share of files read.
+
+    Returns:
+        The log. Without a session column each request is its own session; without a cohort column every row is in cohort ALL.
+        Actions are the column's; where it is null or absent, those of the weights. Rows with production's weights that were explored
+        carry the grid action with these weights, where there is one.
+
+    Raises:
+        LogError: nothing there; a file is unreadable or lacks a column; a row breaks a hard rule (rules.py); no row is left.
+    """
+    parts = list(scan_log(path, config, candidates=candidates, days=days, explored_only=explored_only, progress=progress))
+    if not parts:
+        what = "exploration rows" if explored_only else "rows"
+        on = "" if days is None else f" on the days {', '.join(day_name(day) for day in sorted(days))}"
+        raise LogError(f"{path} has no {what}{on}", hint="check the path, the days asked for, and the reason column")
+    return parts[0] if len(parts) == 1 else Log.concat(parts)
+
+
+def scan_log(
+    path: str | Path,
+    config: Config,
+    *,
+    candidates: bool = False,
+    days: Collection[int] | None = None,
+    explored_only: bool = False,
+    progress: Progress = silent,
+    batch_rows: int = BATCH_ROWS,
+) -> Iterator[Log]:
+    """Yield the log in parts of one day and at most `batch_rows` rows; arguments and errors as of `read_log`.
+
+    Days come in order where the log has day folders, else in the order of the files.
+    """
+    surface = config.surface.build()
+    wanted = Wanted(candidates=candidates, explored_only=explored_only, days=None if days is None else tuple(sorted(days)))
+    files = [file for file in log_files(path, config) if file.day is None or wanted.days is None or file.day in wanted.days]
+    for index, file in enumerate(files):
+        for batch in batches(file, config, surface, wanted, batch_rows=batch_rows):
+            _refuse_broken(batch, config, surface)
+            log = batch.rows.log
+            present = np.unique(log.day)
+            yield from [log] if len(present) == 1 else (log.take(log.day == day) for day in present)
+            progress((index + batch.done) / len(files), "reading logs")
+
+
+def batches(file: LogFile, config: Config, surface: Surface, wanted: Wanted, *, batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
+    """Yield a file's rows decoded, broken ones too, in the file's order; empty batches are left out.
+
+    Raises:
+        LogError: the file is unreadable, or lacks a column, or has one of an unreadable type.
+    """
+    source, names = str(file.path), config.logs.columns
+    schema, total = file_schema(file)
+    scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+    columns = needed_columns(schema, config, source=source, candidates=wanted.candidates, labels=wanted.labels)
+    weights_too = names.weights in schema and names.weights not in columns
+    day = day_expression(schema, config, source=source) if file.day is None else pl.lit(file.day, dtype=pl.Int32)
+    for start in range(0, total, batch_rows):
+        part = scan.with_row_index(ROW).slice(start, batch_rows).with_columns(day.alias(DAY))
+        if wanted.explored_only:
+            reason = pl.col(names.reason)
+            part = part.filter((reason.cast(pl.String) == REASON_EXPLORE) | reason.is_null())
+        if wanted.days is not None and file.day is None:
+            part = part.filter(pl.col(DAY).is_in(wanted.days) | pl.col(DAY).is_null())
+        with _named(file.path):
+            frame = part.select(ROW, DAY, *columns).collect()
+            if weights_too and (wanted.weights or frame[names.action].null_count()):
+                frame = frame.hstack(part.select(names.weights).collect())
+        if len(frame):
+            done = min(1.0, (start + batch_rows) / total)
+            yield Batch(file, frame[ROW].to_numpy(), decode_rows(frame, config, surface), done)
+
+
+def file_schema(file: LogFile) -> tuple[pl.Schema, int]:
+    """Return the columns of a file with their types, and its number of rows.
+
+    Raises:
+        LogError: the file is unreadable.
+    """
+    with _named(file.path):
+        scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        return scan.collect_schema(), int(scan.select(pl.len()).collect().item())
+
+
+def request_ids(file: LogFile, config: Config) -> pl.Series:
+    """Return the request ids of a file, and nothing else.
+
+    Raises:
+        LogError: the file is unreadable.
+    """
+    with _named(file.path):
+        scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        return scan.select(config.logs.columns.request_id).collect().to_series()
+
+
+def raw_rows(file: LogFile, position: Ints) -> pl.DataFrame:
+    """Return rows of a file as they are, with all columns.
+
+    Args:
+        file: of the log.
+        position: (n,) row numbers in the file, increasing.
+
+    Raises:
+        LogError: the file is unreadable.
+    """
+    with _named(file.path):
+        first = int(position[0])
+        scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        return scan.slice(first, int(position[-1]) - first + 1).collect()[(position - first).tolist()]
+
+
+def day_name(day: int) -> str:
+    """Return a day since 1970-01-01 as YYYY-MM-DD."""
+    return (_EPOCH + timedelta(days=int(day))).isoformat()
+
+
+def write_day(folder: str | Path, day: int, columns: Mapping[str, Any], *, part: int = 0) -> Path:
+    """Write one partition file, `day=YYYY-MM-DD/part-N.parquet`, whole or not at all, and return its path.
+
+    An existing file of the same day and part is replaced in one step.
+
+    Args:
+        folder: of the log; made if missing.
+        day: days since 1970-01-01.
+        columns: name -> (n,) values, (n, d) array (becomes a fixed-size array column), or polars series; see `binary`.
+        part: number of the file within the day.
+
+    Raises:
+        LogError: columns differ in length, or the file cannot be written.
+    """
+    return write_part(Path(folder) / f"day={day_name(day)}", columns, part=part)
+
+
+def write_part(target: Path, columns: Mapping[str, Any], *, part: int) -> Path:
+    """Write `part-N.parquet` into a folder as `write_day` does."""
+    try:
+        frame = pl.DataFrame({name: value if isinstance(value, pl.Series) else pl.Series(name, value) for name, value in columns.items()})
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise LogError(f"{target}: the columns make no table: {error}", hint="give every column the same number of rows") from error
+    path = target / f"part-{part}.parquet"
+    temporary = target / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                frame.write_parquet(file, compression="zstd", compression_level=1, row_group_size=65_536)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise LogError(f"{path} cannot be written: {error}", hint="check the free space and the rights of the folder") from error
+    return path
+
+
+def binary(array: Floats | Ints) -> pl.Series:
+    """Return (n, d) numbers as a binary column, one little-endian cell of fixed size per row; reads faster than lists.
+
+    Raises:
+        DataError: not 2-D.
+    """
+    if array.ndim != 2:
+        raise DataError(f"a binary column needs a 2-D array, got shape {array.shape}", hint="give one row per request")
+    rows = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    width = rows.shape[1] * rows.itemsize
+    if width == 0 or len(rows) == 0:
+        return pl.Series([b""] * len(rows), dtype=pl.Binary)
+    return pl.Series(rows.view(f"V{width}").ravel().tolist(), dtype=pl.Binary)
+
+
+def ragged_binary(flat: Floats | Ints, offsets: Ints) -> pl.Series:
+    """Return ragged numbers as a binary column, row-major and little-endian.
+
+    Args:
+        flat: (T,) or (T, m) numbers.
+        offsets: (n + 1,) row i holds flat[offsets[i]:offsets[i + 1]].
+
+    Raises:
+        DataError: the offsets do not fit.
+    """
+    if len(offsets) < 1 or offsets[0] < 0 or offsets[-1] > len(flat) or (np.diff(offsets) < 0).any():
+        raise DataError(f"offsets do not cut {len(flat)} items into rows", hint="give increasing offsets from 0 to the number of items")
+    cells = np.ascontiguousarray(flat, dtype=flat.dtype.newbyteorder("<"))
+    data = cells.tobytes()
+    at = (np.asarray(offsets, dtype=np.int64) * (cells.itemsize * int(np.prod(cells.shape[1:])))).tolist()
+    return pl.Series([data[start:stop] for start, stop in pairwise(at)], dtype=pl.Binary)
+
+
+def _refuse_broken(batch: Batch, config: Config, surface: Surface) -> None:
+    facts = batch.rows.facts
+    rules = tuple(rule for rule in row_rules(config, surface, tuple(facts.columns)) if rule.hard)
+    verdict = judge(facts, rules)
+    if verdict.good.all():
+        return
+    problems = []
+    for rule in rules:
+        if (mask := verdict.broken.get(rule.label)) is not None:
+            first = ", ".join(str(row) for row in batch.position[mask][:3])
+            problems.append(f"column {rule.column!r}: {int(mask.sum())} rows (first: {first}), expected {rule.expected}")
+    span = f"rows {batch.position[0]} to {batch.position[-1]}"
+    raise LogError(
+        f"{batch.file.path}: {int((~verdict.good).sum())} of {len(facts)} rows cannot be used ({span}); {'; '.join(problems)}",
+        hint="set them aside with `paretune check LOGS --quarantine DIR --clean DIR` and read the clean folder",
+    )
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.parquet") if file.is_file() and not file.name.startswith((".", "_")))
+
+
+def _folder_day(folder: Path, key: str) -> int | None:
+    if not folder.name.startswith(key):
+        return None
+    text = folder.name.removeprefix(key)
+    try:
+        return (date.fromisoformat(text) - _EPOCH).days
+    except ValueError:
+        raise LogError(f"{folder}: {text!r} is no date", hint=f"name day folders {key}YYYY-MM-DD") from None
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LogError(
+            f"{path} cannot be read as Parquet: {reason}",
+            hint="the file is half-written or damaged: write it again (to a temporary name, then rename), or move it out of the log",
+        ) from error

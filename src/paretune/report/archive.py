@@ -1,0 +1,78 @@
+"""A run's folder: what a sweep leaves behind and what the report is drawn from. An edge: writes and reads files.
+
+config.toml  front.json  front.parquet  curve.parquet  replicates.npy  check.json  heads.json  model/  report.html  figures/
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paretune.config import dump_config, load_config
+from paretune.errors import ArtefactError
+from paretune.frontier.archive import load_front, save_front
+from paretune.frontier.hull import Curve
+from paretune.logs.checks import LogCheck, RuleResult
+from paretune.report.contents import Findings, report_figures, report_sections
+from paretune.report.html import save_figures, write_report
+
+CONFIG, CHECK, HEADS, MODEL, PAGE, FIGURES = "config.toml", "check.json", "heads.json", "model", "report.html", "figures"
+
+
+def save_run(findings: Findings, folder: Path, *, curve: Curve | None = None) -> None:
+    """Write all that a report needs into a folder; truth and online results are the caller's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(dump_config(findings.config), encoding="utf-8")
+    save_front(findings.front, folder, heads=findings.config.surface.build().names, curve=curve)
+    if findings.check is not None:
+        _write(folder / CHECK, {field.name: _plain(getattr(findings.check, field.name)) for field in fields(LogCheck)})
+    if findings.contribution is not None:
+        _write(folder / HEADS, findings.contribution.tolist())
+
+
+def load_run(folder: Path) -> Findings:
+    """Return what `save_run` wrote.
+
+    Raises:
+        ArtefactError: the folder holds no whole run.
+    """
+    front = load_front(folder)
+    try:
+        check = _check(json.loads((folder / CHECK).read_text(encoding="utf-8"))) if (folder / CHECK).exists() else None
+        heads = np.array(json.loads((folder / HEADS).read_text(encoding="utf-8"))) if (folder / HEADS).exists() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{folder} holds no whole run: {error!r}", hint="make it again with `paretune sweep LOGS`") from error
+    return Findings(load_config(folder / CONFIG), front, check, heads)
+
+
+def publish_report(findings: Findings, folder: Path, *, title: str = "paretune report") -> Path:
+    """Write report.html and the pictures as PNG and SVG, and return the page's path."""
+    lifts = findings.front.lifts
+    lead = f"{lifts.n_rows:,} held-out requests of {lifts.n_users:,} users; lifts are relative to the static weights in production."
+    save_figures(report_figures(findings), folder / FIGURES)
+    return write_report(folder / PAGE, report_sections(findings), title=title, lead=lead)
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [None if isinstance(item, float) and not math.isfinite(item) else item for item in value.tolist()]
+    if isinstance(value, tuple) and value and isinstance(value[0], RuleResult):
+        return [{field.name: getattr(rule, field.name) for field in fields(RuleResult)} for rule in value]
+    return value
+
+
+def _check(written: dict[str, Any]) -> LogCheck:
+    counts = ("per_action", "explored_per_day", "production_per_day")
+    arrays = {name: np.array(written[name], dtype=np.int64) for name in counts}
+    arrays["mean_weight"] = np.array(written["mean_weight"], dtype=np.float64)
+    rules = tuple(RuleResult(**rule) for rule in written["rules"])
+    return LogCheck(**{**written, **arrays, "rules": rules, "days": tuple(written["days"])})

@@ -1,0 +1,115 @@
+"""What the report of a run says, in which order: the choice first, then what speaks for it, then whether the log can be trusted.
+
+The rule: one function makes the sections and the pictures of a run from plain records; command line, demo and console show these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import altair as alt
+import numpy as np
+
+from paretune.config import Config
+from paretune.frontier.front import Front
+from paretune.logs.checks import LogCheck
+from paretune.records import Floats
+from paretune.report.diagnostics import contribution_figure, log_figure, weights_figure
+from paretune.report.figures import front_figure, lift_figure, picks_figure
+from paretune.report.html import Section
+from paretune.report.tables import Outcome, Table, picks_table, policies_table, signed
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that a report may draw on; what is None was not looked at."""
+
+    config: Config
+    front: Front
+    check: LogCheck | None = None
+    contribution: Floats | None = None  # (m,) share of utility per head
+    online: Outcome | None = None
+    truth: Floats | None = None  # (P, M) true lifts, where a simulated world knows them
+    scale: Floats | None = None  # (M,) turns predicted values into the relative-lift units in which the policies' alphas were swept
+
+
+def report_sections(findings: Findings) -> list[Section]:
+    """Return the sections of the HTML report."""
+    front, charts = findings.front, dict(report_figures(findings))
+
+    def drawn(*names: str) -> tuple[alt.TopLevelMixin, ...]:
+        return tuple(charts[name] for name in names if name in charts)
+
+    notes = tuple(f"{pick.label}: {pick.note}" for pick in front.picks if pick.note)
+    sections = [
+        Section(
+            "What to choose from",
+            ("Each point is one policy; moving right gains the first objective, moving up the second.", *notes),
+            (*drawn("front"), picks_table(front, online=findings.online, truth=findings.truth)),
+        ),
+        Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth))),
+        Section("The weights that are served", ("Average weights per policy, and how often each weight is chosen.",), drawn("weights")),
+    ]
+    if findings.contribution is not None:
+        text = "Share of utility under the static weights, averaged over logged candidates."
+        sections.append(Section("Heads", (text,), drawn("contribution")))
+    if findings.check is not None:
+        sections.append(Section("The log", (), (*drawn("log"), rules_table(findings.check))))
+    sections.append(Section("Configuration", (), (configuration_table(findings.config),)))
+    return sections
+
+
+def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]]:
+    """Yield the name and the picture of everything there is to draw."""
+    front, surface, truth = findings.front, findings.config.surface.build(), findings.truth
+    if len(front.lifts.objectives) > 1:
+        yield "front", front_figure(front, truth=truth)
+    if any(policy.alpha is not None for policy in front.policies):
+        yield "lifts", lift_figure(front, truth=truth)
+    if front.picks:
+        yield "picks", picks_figure(front, online=findings.online, truth=truth)
+        yield "weights", weights_figure(front, surface)
+    if findings.contribution is not None:
+        tuned = tuple(surface.names[i] for i in surface.tuned)
+        yield "contribution", contribution_figure(surface.names, findings.contribution, tuned=tuned)
+    if findings.check is not None and findings.check.explored:
+        yield "log", check_figure(findings.check)
+
+
+def check_figure(check: LogCheck) -> alt.TopLevelMixin:
+    """Return rows per day, and rows per action against the logged propensities."""
+    counts = check.per_action[1:]
+    served = counts > 0  # an action's expected count is n p, and its mean weight is count / (n p)
+    expected = np.where(served, counts / np.where(served, check.mean_weight[1:], 1.0), counts.sum() / len(counts))
+    days = np.array(check.days)
+    return log_figure(days, check.explored_per_day, check.production_per_day, action_counts=counts, action_expected=expected)
+
+
+def rules_table(check: LogCheck) -> Table:
+    """Return what was checked about a log: ✓ kept, ! look at it, ✗ broken."""
+    rows = []
+    for rule in check.rules:
+        mark = "✓" if rule.ok else "✗" if rule.severity == "error" else "!"
+        rows.append((f"{mark} {rule.name.replace('_', ' ')}", rule.seen, rule.expected, "" if rule.ok else rule.remedy))
+    note = (
+        f"{check.rows:,} rows ({check.bad:,} bad, {check.quarantined:,} quarantined) of {check.users:,} users on {len(check.days)} days; "
+        f"{check.explored:,} explored, {check.production:,} under production weights."
+    )
+    return Table("Log checks (✓ kept, ! look at it, ✗ broken)", ("rule", "seen", "expected", "remedy"), tuple(rows), note)
+
+
+def configuration_table(config: Config) -> Table:
+    """Return heads, objectives and the split that the numbers above are of."""
+    rows = []
+    for head in config.surface.heads:
+        tune = head.tune
+        explored = "static" if tune is None else f"{tune.low:g} to {tune.high:g}, {tune.levels} levels, {tune.spacing}"
+        rows.append((f"head {head.name}", f"{head.weight:g}", explored))
+    floors = {guardrail.objective: signed(guardrail.floor_pct / 100) for guardrail in config.guardrails}
+    for objective in config.objectives:
+        said = f"{objective.direction} {objective.transform}({objective.column})"
+        rows.append((f"objective {objective.name}", said, f"floor {floors[objective.name]}" if objective.name in floors else ""))
+    evaluation = config.evaluation
+    rows.append(("days", f"{evaluation.train_days} train", f"{evaluation.hold_out_days} held out"))
+    return Table("Configuration", ("what", "value", "explored over, or floor"), tuple(rows))

@@ -1,0 +1,126 @@
+"""Tables of results as plain text cells: the command line and the HTML page print the same ones.
+
+The rule: a number that does not exist is a dash, never 0; lifts are signed per cents of production.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from paretune.frontier.front import Front
+from paretune.records import Floats
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text cells with a heading row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Relative lifts of the picks seen online (or simulated), in fractions; rows in the order of `Front.picks`."""
+
+    estimate: Floats  # (L, M)
+    low: Floats  # (L, M)
+    high: Floats  # (L, M)
+
+
+def signed(lift: float, digits: int = 2) -> str:
+    """Return a fraction as a signed per cent, such as +1.35 %; a dash for NaN."""
+    if not math.isfinite(lift):
+        return MISSING
+    text = f"{100 * lift:+.{digits}f}"
+    return (f"{0:+.{digits}f}" if float(text) == 0 else text).replace("-", "−") + " %"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a fraction as a per cent without sign, such as 95 %; a dash for NaN."""
+    return f"{100 * share:.{digits}f} %" if math.isfinite(share) else MISSING
+
+
+def interval(estimate: float, low: float, high: float, digits: int = 2) -> str:
+    """Return an estimate with its interval, such as +1.35 % (+0.20 … +2.50)."""
+    if not math.isfinite(estimate):
+        return MISSING
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return signed(estimate, digits)
+    ends = [signed(end, digits).removesuffix(" %") for end in (low, high)]
+    return f"{signed(estimate, digits)} ({ends[0]} … {ends[1]})"
+
+
+def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | None = None) -> Table:
+    """Return what speaks for each pick, one row per pick and objective.
+
+    Args:
+        front: the swept family.
+        online: lifts of the picks seen in an A/B test.
+        truth: (P, M) true relative lifts of the front's policies, where a simulated world knows them.
+    """
+    lifts = front.lifts
+    columns = ["pick", "policy", "objective", f"offline lift ({percent(lifts.confidence)} band)", "hits", "P(degrading)"]
+    columns += ["online lift"] * (online is not None) + ["truth"] * (truth is not None)
+    rows = []
+    for place, pick in enumerate(front.picks):
+        p = pick.policy
+        for j, objective in enumerate(lifts.objectives):
+            first = j == 0
+            row = [
+                pick.label if first else "",
+                front.policies[p].name if first else "",
+                objective,
+                interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j]),
+                f"{int(lifts.hits[p]):,}" if first else "",
+                _probability(pick.probability_degrading) if first else "",
+            ]
+            if online is not None:
+                row.append(interval(online.estimate[place, j], online.low[place, j], online.high[place, j]))
+            if truth is not None:
+                row.append(signed(truth[p, j]))
+            rows.append(tuple(row))
+    note = (
+        f"Lifts are relative to production; bands hold for all {lifts.estimate.size} numbers of the sweep at once. "
+        f"Estimator: {lifts.estimator}; {lifts.n_rows:,} held-out requests of {lifts.n_users:,} users."
+    )
+    return Table("Operating policies put forward", tuple(columns), tuple(rows), note)
+
+
+def policies_table(front: Front, *, truth: Floats | None = None) -> Table:
+    """Return every policy of the front with its lifts and bands, one row per policy."""
+    lifts = front.lifts
+    rows = []
+    for p, policy in enumerate(front.policies):
+        row = [policy.name, policy.kind, "yes" if front.non_dominated[p] else "", f"{int(lifts.hits[p]):,}"]
+        for j in range(len(lifts.objectives)):
+            row.append(interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j]))
+            if truth is not None:
+                row.append(signed(truth[p, j]))
+        rows.append(tuple(row))
+    columns = ["policy", "kind", "not dominated", "hits"]
+    for objective in lifts.objectives:
+        columns += [f"{objective} lift (band)"] + [f"{objective} truth"] * (truth is not None)
+    return Table("All policies of the sweep", tuple(columns), tuple(rows))
+
+
+def checks_table(checks: Iterable[tuple[str, bool | None, str]]) -> Table:
+    """Return the log checks.
+
+    Args:
+        checks: (what is checked, passed or None when it does not apply, what was seen) each.
+    """
+    word = {True: "✓ passed", False: "✗ failed", None: "not applicable"}
+    return Table("Log checks", ("check", "result", "seen"), tuple((name, word[passed], seen) for name, passed, seen in checks))
+
+
+def _probability(value: float) -> str:
+    if not math.isfinite(value):
+        return MISSING
+    return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else percent(value)

@@ -1,0 +1,254 @@
+"""One run over a folder of logs: check, train, sweep, report; each step stands alone too.
+
+An edge: reads logs, writes models and run folders. The rule: the hold-out days are later than everything that was fitted, and a model that
+says otherwise is refused; what is there already and fits is not made again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paretune.config import Config
+from paretune.errors import ArtefactError, ConfigError, LogError
+from paretune.frontier.assemble import assemble_front
+from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums
+from paretune.frontier.hull import lift_curve
+from paretune.logs.checks import LogCheck
+from paretune.logs.inspection import check_log
+from paretune.logs.parquet import day_name, file_schema, log_days, log_files, read_log, scan_log
+from paretune.logs.split import time_split
+from paretune.ports import Progress, ValueModel, silent
+from paretune.records import Floats, Log
+from paretune.report.archive import MODEL, publish_report, save_run
+from paretune.report.contents import Findings
+from paretune.seeds import stream
+from paretune.surface.contribution import head_contribution
+from paretune.value.bundle import load_model
+from paretune.value.train import fit
+
+SAMPLE_REQUESTS = 5000  # exploration rows whose candidates speak for the heads
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which days of a log train and which judge, as days since 1970-01-01."""
+
+    train: tuple[int, ...]
+    hold_out: tuple[int, ...]
+
+
+def window(logs: Path, config: Config) -> Window:
+    """Return the time split of a log.
+
+    Raises:
+        LogError: nothing there.
+        DataError: fewer days than the configuration asks for.
+    """
+    evaluation = config.evaluation
+    days = np.array(log_days(logs, config))
+    return Window(*time_split(days, train_days=evaluation.train_days, hold_out_days=evaluation.hold_out_days))
+
+
+def has_candidates(logs: Path, config: Config) -> bool:
+    """Say whether the first file of a log has candidate columns."""
+    schema, _ = file_schema(log_files(logs, config)[0])
+    names = config.logs.columns
+    return names.candidate_ids in schema and names.candidate_scores in schema
+
+
+def part_of(progress: Progress, start: float, end: float) -> Progress:
+    """Return a progress that moves the given one from start to end."""
+    return lambda share, doing: progress(start + (end - start) * share, doing)
+
+
+def train_model(
+    logs: Path,
+    config: Config,
+    folder: Path,
+    *,
+    days: tuple[int, ...],
+    model: str | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ValueModel:
+    """Train on some days of a log, save the model as `folder`, and return it; a killed run goes on from `folder`.checkpoint.
+
+    Args:
+        logs: of which the exploration rows teach.
+        config: its [training] section says how.
+        folder: of the model, replaced if there.
+        days: since 1970-01-01.
+        model: a kind, in place of `training.model`.
+        seed: of the fit.
+        progress: told of reading and of epochs.
+
+    Raises:
+        LogError: the log cannot be read.
+        DataError: the days hold no exploration rows.
+    """
+    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
+    replayed = (model or config.training.model) in {"auto", "replay"} and has_candidates(logs, config)
+    log = read_log(logs, config, days=days, explored_only=True, candidates=replayed, progress=part_of(progress, 0, 0.2))
+    fitted = fit(log, config, seed=seed, model=model, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
+    fitted.save(folder)
+    if checkpoint.is_dir():
+        shutil.rmtree(checkpoint)
+    return fitted
+
+
+def origin_of(model: ValueModel) -> Any:
+    """Return where a model comes from; of the first member where several are averaged."""
+    one: Any = model
+    while hasattr(one, "members"):
+        one = one.members[0]
+    return one.origin
+
+
+def earlier_model(folder: Path, config: Config, days: Window, *, seed: int) -> ValueModel | None:
+    """Return the model of an earlier run where it was trained with this configuration, seed and days, else None."""
+    try:
+        model = load_model(folder)
+    except ArtefactError:
+        return None
+    origin = origin_of(model)
+    same = origin.config == config and origin.seed == seed and days.train[0] <= origin.first_day and origin.last_day <= days.train[-1]
+    return model if same else None
+
+
+def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:
+    """Return a model that may be judged on the held-out days of this configuration.
+
+    Raises:
+        ArtefactError: the folder is no whole model.
+        ConfigError: it was trained for another surface, or on held-out days.
+    """
+    model = load_model(folder)
+    origin = origin_of(model)
+    if origin.config.surface != config.surface:
+        raise ConfigError(
+            f"{folder} was trained for another surface", hint="sweep with the configuration it was trained with, or train again"
+        )
+    if origin.last_day >= days.hold_out[0]:
+        raise ConfigError(
+            f"{folder} was trained on days up to {day_name(origin.last_day)}, the held-out days begin on {day_name(days.hold_out[0])}",
+            hint="train on earlier days, or hold out later ones: evaluation.hold_out_days",
+        )
+    return model
+
+
+def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Progress = silent) -> Anchor:
+    """Return what production is worth, from the latest of the training days on, as many as give enough production rows.
+
+    Raises:
+        DataError: an objective never earned anything.
+    """
+    parts, rows = [], 0
+    for done, day in enumerate(reversed(days)):
+        for part in scan_log(logs, config, days=[day]):
+            parts.append(part)
+            rows += len(part.production())
+        progress((done + 1) / len(days), "what production is worth")
+        if rows >= ANCHOR_ROWS:
+            break
+    return fit_anchor(Log.concat(parts), config)
+
+
+def sample_candidates(logs: Path, config: Config, *, requests: int = SAMPLE_REQUESTS, progress: Progress = silent) -> tuple[Log, Floats]:
+    """Return exploration rows with raw event counts as rewards, and their candidates' head scores (T, m) float32.
+
+    Raises:
+        LogError: the log has no exploration rows with candidates.
+    """
+    counts = config.model_copy(update={"objectives": [o.model_copy(update={"transform": "identity"}) for o in config.objectives]})
+    parts: list[Log] = []
+    for part in scan_log(logs, counts, candidates=True, explored_only=True, progress=progress):
+        parts.append(part)
+        if sum(len(each) for each in parts) >= requests:
+            break
+    log = Log.concat(parts).take(slice(0, requests)) if parts else None
+    if log is None or log.candidates is None or len(log.candidates.scores) == 0:
+        raise LogError(
+            f"{logs} has no exploration rows with candidates", hint="log the ids and head scores of the candidates that can reach a list"
+        )
+    return log, log.candidates.scores.astype(np.float32)
+
+
+def refuse_unfit(check: LogCheck, logs: Path) -> None:
+    """Refuse a log that breaks a rule of severity error.
+
+    Raises:
+        LogError: naming rules, what was seen, where, and what to do.
+    """
+    if check.ok:
+        return
+    broken = check.broken("error")
+    seen = "; ".join(f"{rule.name}: {rule.seen}" + (f" [{rule.where}]" if rule.where else "") for rule in broken)
+    raise LogError(f"{logs} is not fit to learn from: {seen}", hint="; ".join(dict.fromkeys(rule.remedy for rule in broken if rule.remedy)))
+
+
+def sweep_logs(
+    logs: Path,
+    config: Config,
+    folder: Path,
+    *,
+    bundle: Path | None = None,
+    model: str | None = None,
+    seed: int = 0,
+    halves: bool = False,
+    draw: bool = True,
+    progress: Progress = silent,
+) -> Findings:
+    """Check a log, train what is missing, sweep the held-out days, save the run and its report in a folder, and return what was found.
+
+    Args:
+        logs: see `log_files`.
+        config: everything else.
+        folder: of the run.
+        bundle: a trained model to sweep; by default the run's own, trained when it is missing or does not fit.
+        model: a kind, in place of `training.model`.
+        seed: of training and bootstrap.
+        halves: choose on one half of the users, report on the other.
+        draw: write report and pictures too; without, only what they are drawn from.
+        progress: told of all steps.
+
+    Raises:
+        LogError: the log is not fit to learn from.
+        DataError: too few days, or an objective that earns nothing.
+        ConfigError: the bundle does not fit.
+        GateError: the data cannot tell.
+    """
+    check = check_log(logs, config, progress=part_of(progress, 0, 0.15))
+    refuse_unfit(check, logs)
+    days = window(logs, config)
+    fitted = checked_bundle(bundle, config, days) if bundle is not None else earlier_model(folder / MODEL, config, days, seed=seed)
+    if fitted is None or (bundle is None and model is not None and fitted.name != model):
+        training = part_of(progress, 0.15, 0.7)
+        fitted = train_model(logs, config, folder / MODEL, days=days.train, model=model, seed=seed, progress=training)
+    anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
+    held_out = _held_out(logs, config, days, part_of(progress, 0.75, 0.95))
+    sums = sweep_sums(fitted, held_out, config, anchor=anchor)
+    front = assemble_front(sums, config.surface.build(), config, rng=stream(seed, "bootstrap"), halves=halves)
+    total = sums.total()
+    curve = None if sums.curve is None or not total.has_production else lift_curve(sums.curve, total.produced)
+    contribution = contribution_of(logs, config) if has_candidates(logs, config) else None
+    findings = Findings(config, front, check, contribution, scale=sums.family.scale)
+    save_run(findings, folder, curve=curve)
+    if draw:
+        publish_report(findings, folder)
+    progress(1.0, "report")
+    return findings
+
+
+def contribution_of(logs: Path, config: Config) -> Floats:
+    """Return each head's share of utility (m,) under the static weights, from a sample of logged candidates."""
+    return head_contribution(sample_candidates(logs, config)[1], config.surface.build().static)
+
+
+def _held_out(logs: Path, config: Config, days: Window, progress: Progress) -> Iterator[Log]:
+    return scan_log(logs, config, days=days.hold_out, progress=lambda share, _: progress(share, "sweeping"))

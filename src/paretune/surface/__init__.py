@@ -1,0 +1,1 @@
+"""Which heads are tuned, over which weights, and what a weight vector does to a list."""

@@ -1,0 +1,70 @@
+"""Files and folders that appear whole or not at all.
+
+An edge: writes files. The rule: temporary name beside the target, fsync, rename, fsync of the parent; a reader never sees half.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from paretune.records import Floats
+
+
+def write_arrays(path: Path, arrays: dict[str, Floats]) -> None:
+    """Write an .npz file of plain arrays (no objects) atomically; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write a folder of files in place of `folder`, atomically; a previous folder of that name is replaced.
+
+    Raises:
+        OSError: the disk says no; the previous folder is then still there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex
+    temporary, previous = (folder.with_name(f".{folder.name}.{token}.{kind}") for kind in ("tmp", "old"))
+    temporary.mkdir()
+    try:
+        for name, content in files.items():
+            with (temporary / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(temporary)
+        if folder.exists():
+            folder.rename(previous)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                previous.rename(folder)
+                raise
+        else:
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,104 @@
+"""Fitting of `replay`: the teacher on rewards, the student on the teacher; an edge: needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from paretune.config import Config
+from paretune.errors import MissingExtraError
+from paretune.ports import Progress
+from paretune.records import PRODUCTION, Floats, Log
+from paretune.value.fitting import annealed, arrays_of, fit_network, held_out_users, seeded
+from paretune.value.trunk import TRUNK_ARRAYS, logistic, trunk_output
+from paretune.value.trunk_net import TrunkNet
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn.functional import binary_cross_entropy_with_logits
+except ImportError as error:
+    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+
+TEACHER_HIDDEN = 16  # the teacher only corrects the ranker, which takes little
+STUDENT_HIDDEN = 128
+
+
+class TeacherNet(nn.Module):
+    """See `replay`: the ranker's word, corrected."""
+
+    def __init__(self, width: int, objectives: int) -> None:
+        super().__init__()
+        self.trunk = TrunkNet(width, 2 * objectives, hidden=TEACHER_HIDDEN, dropout=0.0)
+        self.level = nn.Parameter(torch.ones(objectives))
+        self.slope = nn.Parameter(torch.ones(objectives))
+
+    def forward(self, x: Tensor, at_production: Tensor, change: Tensor) -> Tensor:
+        """Return (n, M) logits from logit H(s, pi0) and the logged action's change of it."""
+        b, c = self.trunk(x).chunk(2, dim=1)
+        return b + self.level * at_production + (self.slope + c) * change
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Fitted values of all actions on the rows it was fitted on."""
+
+    values: Callable[[slice], Floats]  # rows -> (r, K, M)
+    production: Floats  # (M,) mean value of production
+    loss: float  # held-out cross-entropy
+
+
+def fit_teacher(rows: Log, config: Config, x: Floats, logits: Floats, *, seed: int, checkpoint: Path | None, progress: Progress) -> Teacher:
+    """Return the teacher of rows with replayed logits (n, K, M)."""
+    training, n = config.training, len(rows)
+    at_production = logits[:, PRODUCTION].astype(np.float32)
+    change = logits[np.arange(n), rows.action].astype(np.float32) - at_production
+    inputs = tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in (x, at_production, change))
+    net: TeacherNet = seeded(lambda: TeacherNet(x.shape[1], logits.shape[2]), seed)
+    fitted = fit_network(
+        net,
+        inputs,
+        torch.from_numpy(rows.rewards.astype(np.float32)),
+        lambda out, rewards: binary_cross_entropy_with_logits(out, rewards) * rewards.shape[1],
+        validation=held_out_users(rows.user, training.validation_share),
+        seed=seed,
+        recipe=annealed(n, training, weight_decay=0.1),
+        checkpoint=None if checkpoint is None else checkpoint / "teacher.npz",
+        progress=progress,
+    )
+    arrays = arrays_of(net)
+    trunk = {name: arrays[f"trunk.{name}"] for name in TRUNK_ARRAYS}
+    m = logits.shape[2]
+
+    def values(part: slice) -> Floats:
+        out = trunk_output(x[part], trunk)
+        block = logits[part].astype(np.float32)
+        level = out[:, None, :m] + arrays["level"] * block[:, :1]
+        return logistic(level + (arrays["slope"] + out[:, None, m:]) * (block - block[:, :1]))
+
+    means = [values(slice(start, start + 20_000))[:, PRODUCTION].sum(axis=0) for start in range(0, n, 20_000)]
+    return Teacher(values, np.sum(means, axis=0) / n, fitted.best_loss)
+
+
+def fit_student(
+    rows: Log, config: Config, x: Floats, targets: Floats, *, seed: int, checkpoint: Path | None, progress: Progress
+) -> tuple[dict[str, Floats], float]:
+    """Return the arrays of the trunk that predicts targets (n, R + M) from features, and its held-out squared error."""
+    training = config.training
+    net: TrunkNet = seeded(lambda: TrunkNet(x.shape[1], targets.shape[1], hidden=STUDENT_HIDDEN, dropout=0.1), seed)
+    fitted = fit_network(
+        net,
+        (torch.from_numpy(x),),
+        torch.from_numpy(targets),
+        lambda out, wanted: ((out - wanted) ** 2).sum(dim=1).mean(),
+        validation=held_out_users(rows.user, training.validation_share),
+        seed=seed,
+        recipe=annealed(len(rows), training, weight_decay=1e-3),
+        checkpoint=None if checkpoint is None else checkpoint / "student.npz",
+        progress=progress,
+    )
+    arrays = arrays_of(net)
+    return {name: arrays[name] for name in TRUNK_ARRAYS}, fitted.best_loss

@@ -1,0 +1,31 @@
+"""The torch twin of `trunk`, for fitting; an edge: needs torch. A test holds both to the same numbers."""
+
+from __future__ import annotations
+
+from paretune.errors import MissingExtraError
+
+try:
+    from torch import Tensor, nn
+    from torch.nn.functional import silu
+except ImportError as error:
+    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+
+
+class TrunkNet(nn.Module):
+    """See `trunk`; the outputs start at zero, so that a model starts at what it knows without data."""
+
+    def __init__(self, width: int, out: int, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, out)
+        self.first = nn.Linear(width, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, out, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        for layer in (self.linear, self.last):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (n, out)."""
+        hidden = self.dropout(silu(self.first(x)))
+        return self.linear(x) + self.last(self.dropout(silu(self.second(hidden))))

@@ -1,0 +1,185 @@
+"""From a model and hold-out rows to a front, and the front on disk."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from paretune.config import Config, parse_config
+from paretune.errors import ArtefactError, ConfigError, DataError
+from paretune.frontier.archive import load_front, save_front
+from paretune.frontier.evaluate import Anchor, fit_anchor, scalarisations_of, sweep, sweep_sums
+from paretune.frontier.front import Front, Lifts
+from paretune.frontier.hull import lift_curve
+from paretune.records import Categorical, Floats, Log, State
+
+GAIN = np.array([[1.0, 1.0], [1.3, 0.8], [1.1, 1.1], [0.9, 1.0], [0.7, 1.3]])  # (K, M) reward of each action over production's
+BASE = np.array([0.3, 0.2])
+
+
+def config_with(**sections: Any) -> Config:
+    heads = [{"name": name, "weight": 10.0, "tune": {"low": 5.0, "high": 20.0, "levels": 2}} for name in ("save", "p2p")]
+    raw = {
+        "surface": {"k": 3, "heads": heads},
+        "objectives": [{"name": name, "column": name} for name in ("save", "p2p")],
+        "features": {"numeric": ["x"]},
+        "evaluation": {"alphas": 11, "replicates": 100},
+    }
+    return parse_config(raw | sections)
+
+
+class Knows:
+    """A model that knows the mean reward of every action."""
+
+    name = "knows"
+    objectives: tuple[str, ...] = ("save", "p2p")
+
+    def values(self, state: State, actions: Floats) -> Floats:
+        assert len(actions) == len(GAIN)
+        return np.broadcast_to((BASE * GAIN).astype(np.float32), (len(state), *GAIN.shape))
+
+    def save(self, folder: Path) -> None:
+        raise OSError(folder)
+
+
+def make_log(n: int, seed: int, *, explored: float = 0.7) -> Log:
+    rng = np.random.default_rng(seed)
+    is_explored = rng.random(n) < explored
+    action = np.where(is_explored, rng.integers(1, 5, n), 0).astype(np.int32)
+    user = rng.integers(0, n // 3, n).astype(np.uint64)
+    cohort = Categorical((user % 2).astype(np.int32), ("CORE", "REST"))
+    x = rng.normal(size=n).astype(np.float32)
+    rewards = (rng.random((n, 2)) < (BASE + 0.05 * np.tanh(x)[:, None]) * GAIN[action]).astype(np.float32)
+    propensity = np.where(is_explored, 0.25, 1.0)
+    state = State({"x": x}, {}, {}, {})
+    ids = np.arange(n, dtype=np.uint64)
+    return Log(ids, user, ids, np.zeros(n, np.int32), cohort, action, propensity, is_explored, rewards, state)
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[Front, Config]:
+    config = config_with()
+    return sweep(Knows(), make_log(40_000, 1), config, anchor=fit_anchor(make_log(5_000, 0), config)), config
+
+
+def test_lifts_agree_with_the_truth_and_the_best_action_is_found(found: tuple[Front, Config]) -> None:
+    front, _ = found
+    by_name = {policy.name: p for p, policy in enumerate(front.policies)}
+    for name, action in (("alpha 0", 4), ("alpha 0.5", 2), ("alpha 1", 1)):
+        p = by_name[name]
+        assert front.action_shares[p, action] == 1
+        error = np.abs(front.lifts.estimate[p] - (GAIN[action] - 1)) / front.lifts.std_error[p]
+        assert (error < 4).all()
+    constrained = next(pick for pick in front.picks if pick.label == "constrained")
+    assert front.action_shares[constrained.policy, 2] == 1
+
+
+def test_batches_in_any_order_give_the_sums_of_the_whole() -> None:
+    config, log = config_with(), make_log(6_000, 2)
+    anchor = fit_anchor(make_log(2_000, 0), config)
+    whole = sweep_sums(Knows(), log, config, anchor=anchor)
+    batches = [log.take(slice(4_000, 6_000)), log.take(slice(0, 1_000)), log.take(slice(1_000, 4_000))]
+    parts = sweep_sums(Knows(), batches, config, anchor=anchor)
+    np.testing.assert_allclose(parts.total().explored.residual, whole.total().explored.residual, atol=1e-9)
+    np.testing.assert_array_equal(parts.choices, whole.choices)
+
+
+def test_a_seed_gives_the_same_bands_and_another_one_does_not() -> None:
+    config, log = config_with(), make_log(4_000, 3)
+    anchor = fit_anchor(log, config)
+    bands = [sweep(Knows(), log, config, anchor=anchor, seed=seed).lifts.band_low for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(bands[0], bands[1])
+    assert not np.array_equal(bands[0], bands[2], equal_nan=True)
+
+
+def test_the_anchor_is_productions_mean_and_keeps_the_largest_cohorts() -> None:
+    log, config = make_log(5_000, 4), config_with()
+    anchor = fit_anchor(log, config)
+    np.testing.assert_allclose(anchor.value, log.production().rewards.mean(axis=0), rtol=1e-6)
+    assert set(anchor.cohorts) == {"CORE", "REST"}
+    expected = anchor.expected(log)
+    assert expected is not None
+    np.testing.assert_allclose(expected[log.action == 0].mean(axis=0), anchor.value, rtol=1e-3)
+    assert fit_anchor(log, config_with(cohorts={"values": ["CORE"]})).cohorts == ("CORE",)
+
+
+def test_without_production_rows_the_scale_comes_from_exploration_and_the_estimator_says_so() -> None:
+    config, log = config_with(), make_log(8_000, 5, explored=1.0)
+    anchor = fit_anchor(log, config)
+    assert anchor.expected(log) is None
+    assert "no production rows" in sweep(Knows(), log, config, anchor=anchor).lifts.estimator
+
+
+def test_what_cannot_be_swept_is_refused() -> None:
+    log, config = make_log(500, 6), config_with()
+    anchor = fit_anchor(log, config)
+    other = Knows()
+    other.objectives = ("save", "hide")
+    with pytest.raises(ConfigError, match="hide"):
+        sweep(other, log, config, anchor=anchor)
+    barren = dataclasses.replace(log, rewards=log.rewards * [1, 0])
+    with pytest.raises(DataError, match="p2p"):
+        fit_anchor(barren, config)
+    with pytest.raises(DataError, match="no rows"):
+        fit_anchor(log.take(slice(0, 0)), config)
+
+
+@pytest.mark.parametrize(("objectives", "points"), [(1, 1), (2, 11), (3, 10), (4, 10)])
+def test_the_family_has_about_as_many_points_as_asked_for(objectives: int, points: int) -> None:
+    named = [{"name": f"o{j}", "column": f"o{j}"} for j in range(objectives)]
+    family = scalarisations_of(config_with(objectives=named))
+    assert family.shape == (points, objectives)
+    np.testing.assert_allclose(family.sum(axis=1), 1)
+
+
+def test_a_front_on_disk_reads_back_equal_with_its_missing_numbers(found: tuple[Front, Config], tmp_path: Path) -> None:
+    front, config = found
+    estimate = front.lifts.estimate.copy()
+    estimate[3] = np.nan
+    front = dataclasses.replace(front, lifts=dataclasses.replace(front.lifts, estimate=estimate))
+    save_front(front, tmp_path, heads=config.surface.build().names)
+    again = load_front(tmp_path)
+    for field in dataclasses.fields(Lifts):
+        np.testing.assert_array_equal(getattr(again.lifts, field.name), getattr(front.lifts, field.name))
+    assert again.picks == front.picks
+    assert [p.name for p in again.policies] == [p.name for p in front.policies]
+    assert [p.cohort_alphas for p in again.policies] == [p.cohort_alphas for p in front.policies]
+    np.testing.assert_array_equal(again.mean_weights, front.mean_weights)
+    np.testing.assert_array_equal(again.non_dominated, front.non_dominated)
+    table = pl.read_parquet(tmp_path / "front.parquet")
+    assert len(table) == len(front.policies)
+    assert {"policy", "hits", "save_lift", "p2p_band_low", "mean_weight_save"} <= set(table.columns)
+    assert "NaN" not in (tmp_path / "front.json").read_text(encoding="utf-8")
+
+
+def test_a_torn_or_strange_front_is_refused(found: tuple[Front, Config], tmp_path: Path) -> None:
+    front, config = found
+    with pytest.raises(ArtefactError, match="paretune sweep"):
+        load_front(tmp_path)
+    save_front(front, tmp_path, heads=config.surface.build().names)
+    text = (tmp_path / "front.json").read_text(encoding="utf-8")
+    (tmp_path / "front.json").write_text(text[: len(text) // 2], encoding="utf-8")
+    with pytest.raises(ArtefactError, match="no whole front"):
+        load_front(tmp_path)
+    (tmp_path / "front.json").write_text(json.dumps(json.loads(text) | {"format": 99}), encoding="utf-8")
+    with pytest.raises(ArtefactError, match="format 99"):
+        load_front(tmp_path)
+
+
+def test_the_exact_curve_passes_through_the_drawn_points(found: tuple[Front, Config], tmp_path: Path) -> None:
+    _, config = found
+    log = make_log(5_000, 7)
+    anchor: Anchor = fit_anchor(log, config)
+    sums = sweep_sums(Knows(), log, config, anchor=anchor)
+    front = sweep(Knows(), log, config, anchor=anchor)
+    assert sums.curve is not None
+    curve = lift_curve(sums.curve, sums.total().produced)
+    save_front(front, tmp_path, heads=config.surface.build().names, curve=curve)
+    assert pl.read_parquet(tmp_path / "curve.parquet").columns == ["alpha_from", "save_lift", "p2p_lift", "hits"]
+    drawn = [p for p, policy in enumerate(front.policies) if policy.kind == "alpha"]
+    alphas = np.array([float(front.policies[p].alpha or 0.0) for p in drawn])
+    np.testing.assert_allclose(curve.at(alphas), front.lifts.estimate[drawn], atol=1e-6)

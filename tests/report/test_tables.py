@@ -1,0 +1,64 @@
+"""Tables as text: signs, dashes for what is not known, the columns that apply."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_front import fake_front, fake_truth
+
+from paretune.report.tables import Outcome, checks_table, interval, percent, picks_table, policies_table, signed
+
+
+@pytest.mark.parametrize(
+    ("lift", "text"),
+    [(0.0135, "+1.35 %"), (-0.003, "−0.30 %"), (0.0, "+0.00 %"), (-0.00001, "+0.00 %"), (float("nan"), "–"), (float("inf"), "–")],
+)
+def test_lifts_are_signed_per_cents_and_a_dash_when_unknown(lift: float, text: str) -> None:
+    assert signed(lift) == text
+
+
+def test_an_interval_without_ends_is_the_estimate_alone() -> None:
+    assert interval(0.0135, 0.002, 0.025) == "+1.35 % (+0.20 … +2.50)"
+    assert interval(0.0135, np.nan, 0.025) == "+1.35 %"
+    assert interval(np.nan, 0.0, 0.1) == "–"
+    assert percent(0.95) == "95 %"
+    assert percent(float("nan")) == "–"
+
+
+def test_the_table_of_picks_has_a_row_per_pick_and_objective_and_only_the_columns_that_apply() -> None:
+    front, truth = fake_front(), fake_truth()
+    bare = picks_table(front)
+    assert bare.columns == ("pick", "policy", "objective", "offline lift (95 % band)", "hits", "P(degrading)")
+    assert len(bare.rows) == 8
+    lifts = truth[[pick.policy for pick in front.picks]]
+    full = picks_table(front, online=Outcome(lifts, lifts - 0.01, lifts + 0.01), truth=truth)
+    assert full.columns[-2:] == ("online lift", "truth")
+    assert all(len(row) == len(full.columns) for row in full.rows)
+    knee = full.rows[2]
+    assert knee[0] == "knee"
+    assert knee[-1] == signed(truth[12, 0])
+    assert knee[-2].startswith(signed(truth[12, 0]))
+    assert full.rows[3][0] == ""
+    assert [row[5] for row in full.rows[::2]] == ["31 %", "4 %", "< 1 %", "62 %"]
+    assert "54 numbers" in full.note
+
+
+def test_a_pick_whose_lift_is_unknown_shows_a_dash_never_zero() -> None:
+    front = fake_front()
+    estimate = front.lifts.estimate.copy()
+    estimate[front.picks[0].policy] = np.nan
+    table = picks_table(replace(front, lifts=replace(front.lifts, estimate=estimate)))
+    assert [row[3] for row in table.rows[:2]] == ["–", "–"]
+
+
+def test_the_table_of_policies_lists_each_once() -> None:
+    front = fake_front()
+    table = policies_table(front, truth=fake_truth())
+    assert [row[0] for row in table.rows] == [policy.name for policy in front.policies]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert sum(row[2] == "yes" for row in table.rows) == front.non_dominated.sum()
+
+
+def test_checks_say_passed_failed_or_not_applicable() -> None:
+    table = checks_table([("a", True, "1"), ("b", False, "2"), ("c", None, "3")])
+    assert [row[1] for row in table.rows] == ["✓ passed", "✗ failed", "not applicable"]
