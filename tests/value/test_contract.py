@@ -96,5 +96,7 @@ def test_the_same_seed_gives_the_same_values_to_the_bit(model, state, log):
 def test_what_the_weights_do_to_everyone_is_learned(model, state):
     truth, believed = make_truth(CONFIG, state, ACTIONS).mean(axis=0), model.values(state, ACTIONS).mean(axis=0)
     for objective in range(2):
-        least = 0.6 if model.name == "replay" else 0.8  # these candidates are random, so the ranker's word that replay starts from is not true
+        least = (
+            0.6 if model.name == "replay" else 0.8
+        )  # these candidates are random, so the ranker's word that replay starts from is not true
         assert np.corrcoef(truth[:, objective], believed[:, objective])[0, 1] > least
