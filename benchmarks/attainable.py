@@ -1,6 +1,7 @@
 """How much of a world's gain its visible features can give; evaluation code, the only kind that may ask a world for its truth.
 
-Hypervolume is the area of lift pairs (in per cent of production, squared) that some point of the alpha sweep dominates, above production itself.
+Hypervolume is the area of lift pairs (in per cent of production, squared) that some point of the alpha sweep dominates, above
+production itself.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def hypervolume(points: Floats) -> float:
         if second > reached:
             area += first * (second - reached)
             reached = second
-    return area * 1e4
+    return float(area) * 1e4
 
 
 def best_at_no_loss(points: Floats) -> tuple[float, float]:
@@ -63,7 +64,7 @@ def best_at_no_loss(points: Floats) -> tuple[float, float]:
     return tuple(float(points[points[:, 1 - j] >= 0, j].max(initial=-np.inf)) for j in (0, 1))  # type: ignore[return-value]
 
 
-def attainable_front(world: World, *, n: int, seed: int, state: State, truth: Floats, epochs: int = 10) -> Floats:
+def attainable_front(world: World, *, n: int, seed: int, state: State, truth: Floats, epochs: int = 9) -> Floats:
     """Return the true front of a network fitted on noise-free truths of n other requests: what features can give at most, nearly.
 
     Args:
@@ -83,7 +84,7 @@ def attainable_front(world: World, *, n: int, seed: int, state: State, truth: Fl
     components = np.linalg.svd((change - centre)[:20_000], full_matrices=False)[2][:COMPONENTS]
     scores = (change - centre) @ components.T
     scale = scores.std()
-    net = seeded(lambda: TrunkNet(x.shape[1], COMPONENTS, hidden=256, dropout=0.1), 0)
+    net = seeded(lambda: TrunkNet(x.shape[1], COMPONENTS, hidden=128, dropout=0.1), 0)
     fit_network(
         net,
         (x,),

@@ -80,7 +80,9 @@ class Guardrail(Section):
     """An objective that must not fall by more than a margin."""
 
     objective: Name = Field(description="name of an objective")
-    floor_pct: float = Field(0.0, le=0, description="lowest acceptable relative lift, in per cent")
+    floor_pct: float = Field(
+        0.0, le=0, description="lowest acceptable relative lift, in per cent; of a minimised objective, -0.5 = may rise by 0.5"
+    )
 
 
 class SequenceFeature(Section):
@@ -172,7 +174,9 @@ class Training(Section):
     model: Literal["auto", "replay", "smooth", "paper", "ridge"] = Field(
         "auto", description="auto = replay where the log has candidates, else smooth; paper = the paper's network; ridge = linear, no torch"
     )
-    encoder: Literal["pooled", "transformer"] = Field("pooled", description="how action sequences are read: pooled or transformer")
+    encoder: Literal["auto", "pooled", "transformer"] = Field(
+        "auto", description="how action sequences are read: auto = pooled, by a Transformer in the paper's network, which alone has one"
+    )
     max_epochs: int = Field(30, ge=1, le=1000, description="passes over the training rows at most")
     patience: int = Field(3, ge=1, description="epochs without better held-out loss before stopping")
     validation_share: float = Field(0.1, gt=0, lt=0.9, description="users held out of training for early stopping")

@@ -48,12 +48,12 @@ LOGS, MARKER = "logs", "demo.json"
 class Sizes:
     """Rows, over all days."""
 
-    train_explored: int = 300_000
-    train_production: int = 100_000
-    hold_out_explored: int = 600_000
-    hold_out_production: int = 600_000
-    requests_per_arm: int = 150_000
-    truth_requests: int = 60_000
+    train_explored: int = 200_000
+    train_production: int = 80_000
+    hold_out_explored: int = 450_000
+    hold_out_production: int = 450_000
+    requests_per_arm: int = 120_000
+    truth_requests: int = 50_000
 
 
 FULL = Sizes()
@@ -234,7 +234,8 @@ def outcome_table(demo: Demo) -> Table:
     note = (
         f"Lifts are relative to production. Arms of about {readout.requests[0]:,} requests of {readout.users[0]:,} users; the truth is "
         f"averaged over {demo.truth.requests:,} requests (standard error up to {signed(float(demo.truth.std_error.max())).lstrip('+')})."
-        f" Successful sessions hold at least one {' or '.join(lifts.objectives)}.{exact}"
+        f" Successful sessions hold at least one {' or '.join(lifts.objectives)}. Online, a policy also changes how long sessions last and so "
+        f"which requests there are; offline estimate and truth speak of the requests that production has.{exact}"
     )
     return Table("Picks: promised offline, seen online, and true", heads, tuple(rows), note)
 
@@ -242,21 +243,21 @@ def outcome_table(demo: Demo) -> Table:
 def publish_demo(demo: Demo, folder: Path, *, title: str) -> None:
     """Write report.html and the pictures."""
     found = demo.findings
-    surface_charts = list(surface_figures(folder / LOGS, found.config))
+    charts = dict(report_figures(found))
+    surface_charts = dict(surface_figures(folder / LOGS, found.config))
     tested = Section(
         "Offline, online and the truth", ("The A/B test serves the picks to users of the simulated feed.",), (outcome_table(demo),)
     )
-    sections = report_sections(found)
+    sections = report_sections(found, charts=charts)
     sections.insert(1, tested)
-    if surface_charts:
-        text = "How far each weight moves its head's share of utility, and how rare events are."
-        sections.insert(-1, Section("Surface and rewards", (text,), tuple(chart for _, chart in surface_charts)))
+    text = "How far each weight moves its head's share of utility, and how rare events are."
+    sections.insert(-1, Section("Surface and rewards", (text,), tuple(surface_charts.values())))
     lifts = found.front.lifts
     lead = (
         f"{lifts.n_rows:,} held-out requests of {lifts.n_users:,} simulated users; lifts are relative to the static weights in production. "
         "Logs explore far more than a live feed would, to fit in minutes."
     )
-    save_figures([*report_figures(found), *surface_charts], folder / FIGURES)
+    save_figures((charts | surface_charts).items(), folder / FIGURES)
     write_report(folder / PAGE, sections, title=title, lead=lead)
 
 

@@ -131,9 +131,16 @@ class Log:
     rewards: Floats  # (n, M) float32, after the config's transform
     state: State
     candidates: Candidates | None = None
+    elected: Bools | None = None  # (n,) reason POLICY or FALLBACK: the request itself decided what it was served; None = no row
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def produced(self) -> Bools:
+        """(n,) rows under the static weights whatever the request was; a policy's choice of them, or a fallback, is a selected sample."""
+        served = ~self.explored & (self.action == PRODUCTION)
+        return served if self.elected is None else served & ~self.elected
 
     def take(self, rows: Ints | Bools | slice) -> Log:
         """Return the rows asked for."""
@@ -163,5 +170,5 @@ class Log:
         return self.take(self.explored & (self.action > PRODUCTION))
 
     def production(self) -> Log:
-        """Return the rows served under the static weights, outside exploration."""
-        return self.take(~self.explored & (self.action == PRODUCTION))
+        """Return the rows that say what the static weights are worth: see `produced`."""
+        return self.take(self.produced)

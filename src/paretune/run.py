@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from paretune.config import Config
+from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.frontier.assemble import assemble_front
 from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums
@@ -67,6 +67,18 @@ def part_of(progress: Progress, start: float, end: float) -> Progress:
     return lambda share, doing: progress(start + (end - start) * share, doing)
 
 
+def with_model(config: Config, model: str | None) -> Config:
+    """Return the configuration with a kind of model in place of `training.model`; as it is for None.
+
+    Raises:
+        ConfigError: no such kind.
+    """
+    if model is None:
+        return config
+    raw = config.model_dump(mode="json")
+    return parse_config(raw | {"training": raw["training"] | {"model": model}}, source="--model")
+
+
 def train_model(
     logs: Path,
     config: Config,
@@ -91,11 +103,13 @@ def train_model(
     Raises:
         LogError: the log cannot be read.
         DataError: the days hold no exploration rows.
+        ConfigError: no such kind.
     """
+    config = with_model(config, model)  # the artefact then says what it was asked to be
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    replayed = (model or config.training.model) in {"auto", "replay"} and has_candidates(logs, config)
+    replayed = config.training.model in {"auto", "replay"} and has_candidates(logs, config)
     log = read_log(logs, config, days=days, explored_only=True, candidates=replayed, progress=part_of(progress, 0, 0.2))
-    fitted = fit(log, config, seed=seed, model=model, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
+    fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
     fitted.save(folder)
     if checkpoint.is_dir():
         shutil.rmtree(checkpoint)
@@ -220,16 +234,16 @@ def sweep_logs(
     Raises:
         LogError: the log is not fit to learn from.
         DataError: too few days, or an objective that earns nothing.
-        ConfigError: the bundle does not fit.
+        ConfigError: the bundle does not fit, or no such kind of model.
         GateError: the data cannot tell.
     """
     check = check_log(logs, config, progress=part_of(progress, 0, 0.15))
     refuse_unfit(check, logs)
     days = window(logs, config)
-    fitted = checked_bundle(bundle, config, days) if bundle is not None else earlier_model(folder / MODEL, config, days, seed=seed)
-    if fitted is None or (bundle is None and model is not None and fitted.name != model):
-        training = part_of(progress, 0.15, 0.7)
-        fitted = train_model(logs, config, folder / MODEL, days=days.train, model=model, seed=seed, progress=training)
+    asked = with_model(config, model)
+    fitted = checked_bundle(bundle, config, days) if bundle is not None else earlier_model(folder / MODEL, asked, days, seed=seed)
+    if fitted is None:
+        fitted = train_model(logs, asked, folder / MODEL, days=days.train, seed=seed, progress=part_of(progress, 0.15, 0.7))
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
     held_out = _held_out(logs, config, days, part_of(progress, 0.75, 0.95))
     sums = sweep_sums(fitted, held_out, config, anchor=anchor)

@@ -90,6 +90,13 @@ def test_planted_bad_rows_are_all_quarantined_and_no_good_row_is_lost(tmp_path_f
         assert not check.ok
 
 
+def test_good_and_bad_rows_are_not_written_to_one_folder(tmp_path, config, rows_of):
+    write_day(tmp_path / "log", 20_000, rows_of(20))
+    with pytest.raises(ConfigError, match="good rows and bad"):
+        check_log(tmp_path / "log", config, quarantine=tmp_path / "out", clean=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_broken_rule_names_file_column_rows_and_remedy(tmp_path, config, rows_of):
     columns = rows_of(50)
     columns["propensity"][[4, 9, 30, 31]] = 7

@@ -11,7 +11,7 @@ from paretune.config import Objective
 from paretune.errors import DataError
 from paretune.logs.hashing import hash_integers, hash_texts, mixed, salted
 from paretune.logs.reward import rewards
-from paretune.logs.split import time_split, user_half
+from paretune.logs.split import time_split
 
 
 @given(st.sets(st.integers(0, 30_000), min_size=2, max_size=40), st.data())
@@ -29,12 +29,12 @@ def test_too_few_days_are_refused_with_the_keys_to_lower():
         time_split(np.array([1, 2, 3, 3]), train_days=14, hold_out_days=7)
 
 
-def test_half_of_the_users_choose_and_the_salt_draws_another_half():
+def test_salts_draw_independent_halves():
     user = hash_integers(np.arange(100_000))
-    a, b = user_half(user, "choose"), user_half(user, "again")
+    a, b = (salted(user, salt) >> np.uint64(63) == 1 for salt in ("choose", "again"))
     for share in (a.mean(), b.mean(), (a == b).mean()):
         assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(100_000)
-    assert (user_half(user[::-1], "choose")[::-1] == a).all()
+    assert (salted(user[::-1], "choose")[::-1] == salted(user, "choose")).all()
 
 
 def finaliser(z: int) -> int:

@@ -141,6 +141,16 @@ def test_an_explored_draw_of_the_production_weights_keeps_its_grid_action(tmp_pa
     assert read_log(tmp_path, twin).action.tolist() == [5, 0]
 
 
+def test_a_policys_choice_of_production_and_a_fallback_are_no_production_rows(tmp_path, config, rows_of):
+    columns = rows_of(5) | {"reason": ["STATIC", "POLICY", "FALLBACK(timeout)", "FALLBACK", "EXPLORE"]}
+    columns |= {"action": np.array([0, 0, 0, 0, 3]), "weights": pl.Series([None] * 5, dtype=pl.Binary)}
+    write_day(tmp_path, 20_000, columns)
+    log = read_log(tmp_path, config)
+    assert log.produced.tolist() == [True, False, False, False, False]
+    assert log.explored.tolist() == [False, False, False, False, True]
+    assert len(log) == 5
+
+
 def test_columns_are_found_under_the_names_of_the_configuration(tmp_path, config, rows_of):
     raw = config.model_dump()
     raw["logs"]["columns"] |= {"request_id": "rid", "propensity": "mu", "candidate_ids": "items", "day": "dt"}
@@ -276,3 +286,11 @@ def test_binary_cells_hold_the_bytes_of_their_rows():
         ragged_binary(array, np.array([0, 4]))
     with pytest.raises(DataError, match="2-D"):
         binary(array[0])
+
+
+def test_files_deeper_than_their_day_folder_are_refused_instead_of_overlooked(tmp_path, config, rows_of):
+    file = write_day(tmp_path, 20_500, rows_of(30, seed=0))
+    (file.parent / "hour=07").mkdir()
+    (file.parent / "hour=07" / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(LogError, match="deeper than its day folder"):
+        read_log(tmp_path, config)

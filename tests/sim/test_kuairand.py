@@ -216,7 +216,7 @@ def test_the_state_is_the_same_under_another_oracle(folder, data, world):
 
 def test_log_rows_carry_each_feature_and_nothing_hidden(world):
     served = next(sessions(world, 40, day=1, choose=explore_uniformly(world, 0.5), rng=np.random.default_rng(7)))
-    columns = log_columns(world, served, session_base=0, part=0, candidates=True)
+    columns = log_columns(world, served, first_session=0, first_request=0, candidates=True)
     features = world.config().features
     named = [*features.numeric, *features.categorical, *(f.name for f in [*features.embeddings, *features.sequences])]
     assert set(named) <= set(columns)

@@ -1,4 +1,4 @@
-"""The simulated feed looks like the paper's feed (design.md, worlds.md): each fact with what the notes say, what ours is, and a tolerance."""
+"""The simulated feed looks like the paper's (design.md, worlds.md): each fact with what the notes say, what ours is, a tolerance."""
 
 import sys
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def test_worlds_are_refused_by_name_and_setting() -> None:
 
 @pytest.mark.slow
 def test_with_a_ranker_that_knows_intents_and_segments_there_is_next_to_nothing_to_gain(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Attainable by features, network fitted on exact values of 50,000 requests. Ours, seeds 0 and 1: 4.1 and 6.0 %^2 (paper), .014 and .002.
+    # Attainable by features: a network fitted on exact values. Ours, seeds 0 and 1: 4.1 and 6.0 %^2 (paper), .014 and .002.
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.delitem(sys.modules, "attainable", raising=False)
     from attainable import attainable_front, best_at_no_loss, hypervolume, requests_with_truth

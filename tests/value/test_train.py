@@ -5,6 +5,7 @@ import pytest
 from small_log import make_config
 
 from paretune.errors import ConfigError, DataError
+from paretune.records import Candidates
 from paretune.value.bundle import load_model
 from paretune.value.ensemble import Averaged
 from paretune.value.ridge import fit_ridge
@@ -20,6 +21,25 @@ def test_auto_is_replay_only_where_the_rankers_own_predictions_can_be_replayed(l
         assert resolve("auto", log, type(config).model_validate(raw)) == "smooth"
     with pytest.raises(ConfigError, match="no value model 'tree'"):
         resolve("tree", log, config)
+
+
+def test_auto_replays_where_most_rows_have_candidates_and_learns_from_those(log, config):
+    def without(rows):
+        lengths = np.where(rows, 0, np.diff(log.candidates.offsets))
+        kept = np.repeat(~rows, np.diff(log.candidates.offsets))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return replace(log, candidates=Candidates(offsets, log.candidates.ids[kept], log.candidates.scores[kept]))
+
+    few, most = (without(np.arange(len(log)) % 10 < tenths) for tenths in (1, 9))
+    assert resolve("auto", few, config) == "replay"
+    assert resolve("auto", most, config) == "smooth"
+    listed = few.exploration().candidates
+    assert fit(few, make_config(max_epochs=1), model="replay").origin.rows == (np.diff(listed.offsets) > 0).sum()
+
+
+def test_a_transformer_is_asked_of_the_papers_network_only(log):
+    with pytest.raises(ConfigError, match="pooled"):
+        fit(log, make_config(encoder="transformer"), model="ridge")
 
 
 def test_a_log_without_exploration_teaches_nothing(log, config):

@@ -63,4 +63,4 @@ class Front:
     non_dominated: Bools  # (P,) among the point estimates of the swept family; False for reference policies
     picks: tuple[Pick, ...]
     mean_weights: Floats  # (P, m) average weight vector each policy serves
-    action_shares: Floats  # (P, K) share of requests per action; rows of off-grid policies are NaN
+    action_shares: Floats  # (P, K) share of requests per action, each row summing to one

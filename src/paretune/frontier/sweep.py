@@ -1,7 +1,8 @@
 """The sweep: every member of a policy family chooses on every exploration row, and the log answers for those it agrees with (Eq. 5).
 
-The rule: chunks of the hold-out log are fed in and only sums stay (per cohort, per bucket of users, per policy), so memory does not grow
-with the log and two sweeps of the same family add up. Every grid action is swept along as a static policy.
+The rule: chunks of the hold-out log are fed in and only sums stay (per cohort, per bucket of users, per policy), so two sweeps of the same
+family add up. What grows with the log are the distinct users and, with two objectives, some 50 bytes for each row that the exact curve
+needs. Every grid action is swept along as a static policy.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class LogCheck:
     explored_per_day: Ints  # (D,) good rows of reason EXPLORE on each of the days
     production_per_day: Ints  # (D,) good production rows
     explored: int  # good rows of reason EXPLORE
-    production: int  # good rows under the static weights, outside exploration
+    production: int  # good rows of `Log.production`
     per_action: Ints  # (K,) good exploration rows per action, production first
     mean_weight: Floats  # (K,) T_a of each action, 1 in expectation; production is NaN
     quarantined: int  # bad rows that were written to the quarantine
@@ -102,7 +102,7 @@ class Tally:
         return Tally(
             rows=len(log),
             explored=int(log.explored.sum()),
-            production=int((~log.explored & (log.action == PRODUCTION)).sum()),
+            production=int(log.produced.sum()),
             off_grid=int(off.sum()),
             off_grid_explored=int((off & log.explored).sum()),
             certain=int((log.explored & (log.propensity == 1)).sum()),
@@ -160,13 +160,13 @@ def whole_log_rules(tally: Tally, config: Config, surface: Surface, *, has_candi
 
 
 def _explored(tally: Tally) -> RuleResult:
-    remedy = "explore first (`paretune plan-exploration` says how much), or check that exploration rows carry reason EXPLORE"
+    remedy = "serve weights drawn from the grid to a share of requests first, or check that exploration rows carry reason EXPLORE"
     share = tally.explored / max(1, tally.rows)
     return RuleResult("explored_rows", tally.explored > 0, "error", f"{tally.explored:,} ({share:.2%})", "at least one", remedy=remedy)
 
 
 def _production(tally: Tally) -> RuleResult:
-    remedy = "log requests served with the static weights too (action 0): lifts then need half the exploration rows"
+    remedy = "log requests served with the static weights too (action 0, reason STATIC): lifts are then measured against production itself"
     return RuleResult("production_rows", tally.production > 0, "warning", f"{tally.production:,}", "at least one", remedy=remedy)
 
 
@@ -209,7 +209,7 @@ def _design(tally: Tally, config: Config, surface: Surface) -> tuple[RuleResult,
         "warning",
         f"{int((count < hits).sum())} of {grid} actions have fewer than {hits} rows",
         f"at least {hits} rows per action",
-        remedy="explore longer, or on a coarser grid: 4 x 4 keeps most of the gain",
+        remedy="explore longer, or on a coarser grid",
     )
     constant = np.isclose(squared * count, inverse**2, rtol=1e-6)  # one propensity per action: its count is binomial, exactly
     spread = np.full(grid, float(grid)) if uniform else squared / np.where(count > 0, inverse, np.nan)
@@ -284,7 +284,7 @@ def _cohorts(tally: Tally, config: Config) -> RuleResult:
 
 def _listed(tally: Tally) -> RuleResult:
     share = tally.listed / max(1, tally.explored)
-    remedy = "log candidates on every exploration row: they are worth 15 times the rows in evaluation"
+    remedy = "log candidates on every exploration row: `replay` learns from those rows only, and from far fewer of them"
     return RuleResult("candidates_logged", share > 0.99, "warning", f"{share:.1%} of exploration rows", "all", remedy=remedy)
 
 

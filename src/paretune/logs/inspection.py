@@ -21,7 +21,7 @@ from paretune.logs.layout import needed_columns
 from paretune.logs.parquet import Batch, LogFile, Wanted, batches, day_name, file_schema, log_files, raw_rows, request_ids, write_part
 from paretune.logs.rules import RowRule, Verdict, judge, row_rules
 from paretune.ports import Progress, silent
-from paretune.records import PRODUCTION, Bools, Ints
+from paretune.records import Bools, Ints
 from paretune.surface.heads import Surface
 
 BROKEN_RULES = "broken_rules"  # column added to quarantined rows: "rule:column, rule:column"
@@ -91,12 +91,14 @@ def check_log(
 
     Raises:
         LogError: nothing there, a column is missing or of an unreadable type, or a file changed during the check.
-        ConfigError: `quarantine` or `clean` is the log itself, or already holds Parquet files.
+        ConfigError: `quarantine` or `clean` is the log itself, or already holds Parquet files, or both are one folder.
     """
     files = log_files(path, config)
     for target in (quarantine, clean):
         if target is not None:
             _refuse_used(Path(target), Path(path))
+    if quarantine is not None and clean is not None and Path(quarantine).resolve() == Path(clean).resolve():
+        raise ConfigError(f"{clean} would hold good rows and bad ones", hint="name two folders for --quarantine and --clean")
     surface, findings = config.surface.build(), _Findings()
     readable = list(_readable(files, config, findings))
     repeats = _Repeats(_repeated(readable, config, findings))
@@ -175,8 +177,7 @@ def _learn(batch: Batch, verdict: Verdict, n_actions: int, findings: _Findings) 
     for day in np.unique(log.day).tolist():
         rows = log.day == day
         explored, production = findings.days.get(day, (0, 0))
-        served = ~log.explored & (log.action == PRODUCTION)
-        findings.days[day] = (explored + int((rows & log.explored).sum()), production + int((rows & served).sum()))
+        findings.days[day] = (explored + int((rows & log.explored).sum()), production + int((rows & log.produced).sum()))
     tally = Tally.of(log, n_actions)
     findings.tally = tally if findings.tally is None else findings.tally + tally
 

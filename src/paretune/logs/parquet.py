@@ -70,7 +70,7 @@ def log_files(path: str | Path, config: Config) -> list[LogFile]:
         config: names the day column, which is also the key of the day folders.
 
     Raises:
-        LogError: nothing there, or a day folder whose name is no date.
+        LogError: nothing there, a day folder whose name is no date, or files deeper than the day folder.
     """
     path = Path(path)
     key = f"{config.logs.columns.day}="
@@ -85,6 +85,12 @@ def log_files(path: str | Path, config: Config) -> list[LogFile]:
         for file in _parquet_files(folder)
     ]
     found += [LogFile(file, _folder_day(path.absolute(), key)) for file in _parquet_files(path)]
+    deeper = sorted(file for folder in path.glob(f"{key}*") if folder.is_dir() for file in folder.glob("*/**/*.parquet"))
+    if deeper:
+        raise LogError(
+            f"{deeper[0]} lies deeper than its day folder, as do {len(deeper) - 1} more files",
+            hint=f"put the files of a day directly into {key}YYYY-MM-DD, so that none is overlooked",
+        )
     if not found:
         raise LogError(
             f"{path} holds no Parquet files, and no {key}YYYY-MM-DD folders with any",

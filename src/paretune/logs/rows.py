@@ -14,7 +14,7 @@ import polars as pl
 from paretune.config import Config
 from paretune.logs import decode
 from paretune.logs.reward import rewards
-from paretune.logs.schema import IDS_DTYPE, REASON_EXPLORE, WEIGHTS_DTYPE
+from paretune.logs.schema import IDS_DTYPE, REASON_EXPLORE, REASON_FALLBACK, REASON_POLICY, WEIGHTS_DTYPE
 from paretune.records import OFF_GRID, PRODUCTION, Bools, Candidates, Categorical, Floats, Ints, Log, State
 from paretune.surface.heads import Surface
 
@@ -53,6 +53,7 @@ def decode_rows(frame: pl.DataFrame, config: Config, surface: Surface) -> Rows:
             identity[fixed], facts[f"known:{column}"] = decode.ids(frame[column])
     reason = frame[names.reason].cast(pl.String)
     explored = (reason == REASON_EXPLORE).fill_null(False).to_numpy()
+    elected = ((reason == REASON_POLICY) | reason.str.starts_with(REASON_FALLBACK)).fill_null(False).to_numpy()
     action = _actions(frame, config, surface, explored, facts)
     facts |= {"reason": reason, "explored": explored, "action": action}
     counts = np.empty((n, len(config.objectives)))
@@ -77,6 +78,7 @@ def decode_rows(frame: pl.DataFrame, config: Config, surface: Surface) -> Rows:
         rewards=rewards(counts, config.objectives),
         state=state,
         candidates=candidates,
+        elected=elected,
     )
     return Rows(log, pl.DataFrame(facts))
 

@@ -1,16 +1,11 @@
-"""Which rows train, which judge, and which half of the users chooses while the other reports.
-
-The rule: judgement is later than training, in whole days; the halves are a hash of the user, so that no user is on both sides and
-every machine agrees.
-"""
+"""Which days train and which judge. The rule: judgement is later than training, in whole days."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from paretune.errors import DataError
-from paretune.logs.hashing import salted
-from paretune.records import Bools, Ints
+from paretune.records import Ints
 
 
 def time_split(days: Ints, *, train_days: int, hold_out_days: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -36,13 +31,3 @@ def time_split(days: Ints, *, train_days: int, hold_out_days: int) -> tuple[tupl
             hint="lower evaluation.train_days or evaluation.hold_out_days, or read more days",
         )
     return tuple(known[-train_days - hold_out_days : -hold_out_days]), tuple(known[-hold_out_days:])
-
-
-def user_half(user: Ints, salt: str) -> Bools:
-    """Return (n,) mask of the users who are on the choosing side; about half, the same rows for the same salt on every machine.
-
-    Args:
-        user: (n,) uint64 hashes as in `Log.user`.
-        salt: any text; another salt gives an independent half.
-    """
-    return salted(user, salt) >> np.uint64(63) == 1

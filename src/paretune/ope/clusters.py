@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from paretune.errors import DataError
+from paretune.logs.hashing import mixed
 from paretune.records import Bools, Floats, Ints
 
 BUCKETS = 2048
@@ -28,10 +29,7 @@ def user_buckets(user: Ints, *, buckets: int = BUCKETS) -> Ints:
     Returns:
         (n,) int64 in [0, buckets).
     """
-    x = np.asarray(user).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((x ^ (x >> np.uint64(31))) % np.uint64(buckets)).astype(np.int64)
+    return (mixed(np.asarray(user)) % np.uint64(buckets)).astype(np.int64)
 
 
 def bucket_sums(columns: Floats, cluster: Ints, *, clusters: int) -> Floats:

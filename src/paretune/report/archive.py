@@ -19,7 +19,7 @@ from paretune.frontier.archive import load_front, save_front
 from paretune.frontier.hull import Curve
 from paretune.logs.checks import LogCheck, RuleResult
 from paretune.report.contents import Findings, report_figures, report_sections
-from paretune.report.html import save_figures, write_report
+from paretune.report.html import save_figures, write_report, write_whole
 
 CONFIG, CHECK, HEADS, MODEL, PAGE, FIGURES = "config.toml", "check.json", "heads.json", "model", "report.html", "figures"
 
@@ -27,7 +27,7 @@ CONFIG, CHECK, HEADS, MODEL, PAGE, FIGURES = "config.toml", "check.json", "heads
 def save_run(findings: Findings, folder: Path, *, curve: Curve | None = None) -> None:
     """Write all that a report needs into a folder; truth and online results are the caller's."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(dump_config(findings.config), encoding="utf-8")
+    write_whole(folder / CONFIG, dump_config(findings.config).encode())
     save_front(findings.front, folder, heads=findings.config.surface.build().names, curve=curve)
     if findings.check is not None:
         _write(folder / CHECK, {field.name: _plain(getattr(findings.check, field.name)) for field in fields(LogCheck)})
@@ -54,12 +54,13 @@ def publish_report(findings: Findings, folder: Path, *, title: str = "paretune r
     """Write report.html and the pictures as PNG and SVG, and return the page's path."""
     lifts = findings.front.lifts
     lead = f"{lifts.n_rows:,} held-out requests of {lifts.n_users:,} users; lifts are relative to the static weights in production."
-    save_figures(report_figures(findings), folder / FIGURES)
-    return write_report(folder / PAGE, report_sections(findings), title=title, lead=lead)
+    charts = dict(report_figures(findings))
+    save_figures(charts.items(), folder / FIGURES)
+    return write_report(folder / PAGE, report_sections(findings, charts=charts), title=title, lead=lead)
 
 
 def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ The rule: one function makes the sections and the pictures of a run from plain r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import altair as alt
@@ -34,9 +34,10 @@ class Findings:
     scale: Floats | None = None  # (M,) turns predicted values into the relative-lift units in which the policies' alphas were swept
 
 
-def report_sections(findings: Findings) -> list[Section]:
-    """Return the sections of the HTML report."""
-    front, charts = findings.front, dict(report_figures(findings))
+def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixin] | None = None) -> list[Section]:
+    """Return the sections of the HTML report; `charts` are those of `report_figures`, drawn here when they are not given."""
+    front = findings.front
+    charts = dict(report_figures(findings)) if charts is None else charts
 
     def drawn(*names: str) -> tuple[alt.TopLevelMixin, ...]:
         return tuple(charts[name] for name in names if name in charts)
@@ -45,7 +46,7 @@ def report_sections(findings: Findings) -> list[Section]:
     sections = [
         Section(
             "What to choose from",
-            ("Each point is one policy; moving right gains the first objective, moving up the second.", *notes),
+            (_axes(findings.config), *notes),
             (*drawn("front"), picks_table(front, online=findings.online, truth=findings.truth)),
         ),
         Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth))),
@@ -58,6 +59,14 @@ def report_sections(findings: Findings) -> list[Section]:
         sections.append(Section("The log", (), (*drawn("log"), rules_table(findings.check))))
     sections.append(Section("Configuration", (), (configuration_table(findings.config),)))
     return sections
+
+
+def _axes(config: Config) -> str:
+    """Return how to read the front: which way each objective is better."""
+    ways = ("to the right", "upwards")
+    turned = {objective.name: objective.direction == "minimise" for objective in config.objectives}
+    said = [f"{name} rises {way}{' (less of it is better)' if turned[name] else ''}" for name, way in zip(turned, ways, strict=False)]
+    return f"Each point is one policy; {', '.join(said)}."
 
 
 def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]]:

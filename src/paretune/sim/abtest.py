@@ -25,7 +25,7 @@ from paretune.sim.traffic import Choice, Chooser, sessions
 from paretune.sim.world import Arrivals, World
 
 SESSIONS_AT_A_TIME = 8_192
-REQUESTS_PER_SESSION = 1.9  # about; only sets how many sessions are drawn
+REQUESTS_PER_SESSION = 1.8  # about; only sets how many sessions are drawn
 SUCCESSFUL = "successful sessions"
 
 

@@ -164,7 +164,7 @@ def log_columns(world: World, served: Served, *, first_session: int, first_reque
     """Return the columns of log rows: what a service knows, nothing else; sessions and requests are numbered within the day."""
     a, choice, n = served.arrivals, served.choice, len(served.arrivals)
     index = np.arange(n) + first_request
-    seconds = (a.hour * 3600).astype(np.int64) + served.position * 60
+    seconds = np.minimum((a.hour * 3600).astype(np.int64) + served.position * 60, 86_399)  # a session stays in its day's folder
     columns: dict[str, Any] = {
         "request_id": pl.Series(index).cast(pl.String).str.pad_start(12, "0").str.replace("^", f"d{a.day}-"),
         "user": a.user,

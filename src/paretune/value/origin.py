@@ -82,7 +82,7 @@ def training_rows(log: Log) -> Log:
     if len(rows) == 0:
         raise DataError(
             f"none of {len(log)} rows explored the grid, so nothing can be learned about other weights",
-            hint="log exploration traffic first; `paretune plan-exploration` says how much",
+            hint="serve weights drawn from the grid to a share of requests first, and log them with reason EXPLORE",
         )
     if not np.isfinite(rows.rewards).all():
         raise DataError("rewards hold NaN or infinity", hint="quarantine such rows with `paretune check --quarantine`")

@@ -206,7 +206,7 @@ def fit_paper(
 
     Args:
         log: rows; those that explored the grid are learned from.
-        config: `training.encoder` counts when the file names it; the paper's own choice is the Transformer.
+        config: `training.encoder`; auto is the paper's own choice, the Transformer.
         seed: of initial weights and row order.
         checkpoint: folder; one file per learning rate.
         progress: told of each epoch.
@@ -220,7 +220,7 @@ def fit_paper(
     surface, training = config.surface.build(), config.training
     encoder = Encoder.fit(rows.state, config.features)
     if sizes is None:
-        sizes = Sizes(encoder=training.encoder if "encoder" in training.model_fields_set else "transformer")
+        sizes = Sizes(encoder="transformer" if training.encoder == "auto" else training.encoder)
     table = torch.from_numpy(linear_coordinates(surface, surface.actions).astype(np.float32))
     inputs = (*_tensors(encoder, rows.state), Lookup(table, torch.from_numpy(rows.action.astype(np.int64))))
     targets = torch.from_numpy(np.ascontiguousarray(rows.rewards, dtype=np.float32))

@@ -150,7 +150,7 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
 
 
 def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> Replay:
-    """Return the replay model of the log's exploration rows.
+    """Return the replay model of the log's exploration rows that carry candidates.
 
     Raises:
         DataError: no exploration rows or no candidates, an objective without a head or not clipped, fewer than two users.
@@ -165,9 +165,11 @@ def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
             "replay needs logged candidates, and a head and the clip transform for every objective",
             hint="log candidate_ids and candidate_scores on exploration rows, or train `smooth`",
         )
+    listed = np.diff(rows.candidates.offsets) > 0
+    rows = rows if listed.all() or not listed.any() else rows.take(listed)  # where no row has candidates, replayed_logits says so
     surface = config.surface.build()
     progress(0.0, "replaying the lists of all actions")
-    logits = replayed_logits(rows.candidates, surface, heads)
+    logits = replayed_logits(rows.candidates, surface, heads)  # type: ignore[arg-type]
     encoder = Encoder.fit(rows.state, config.features)
     x = encoder.wide(rows.state)
     teacher = fit_teacher(rows, config, x, logits, seed=seed, checkpoint=checkpoint, progress=lambda s, d: progress(0.1 + 0.45 * s, d))

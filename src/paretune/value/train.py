@@ -9,6 +9,8 @@ import importlib
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from paretune.config import Config
 from paretune.errors import ConfigError
 from paretune.ports import Progress, ValueModel, silent
@@ -22,6 +24,8 @@ _FITS: Final = {
     "paper": ("paretune.value.paper_net", "fit_paper"),
     "ridge": ("paretune.value.ridge", "fit_ridge"),
 }
+
+ENOUGH_LISTED = 0.5  # share of exploration rows with candidates from which 'auto' replays; the rest then teaches nothing
 
 
 def fit(
@@ -38,11 +42,16 @@ def fit(
         progress: told of each epoch.
 
     Raises:
-        ConfigError: no such kind.
+        ConfigError: no such kind, or one that cannot read sequences as `training.encoder` says.
         DataError: the log has no exploration rows, or holds numbers that are not finite.
         MissingExtraError: the kind needs torch.
     """
     kind = resolve(model or config.training.model, log, config)
+    if kind != "paper" and config.training.encoder == "transformer":
+        raise ConfigError(
+            f"the {kind} model reads sequences pooled, training.encoder asks for a Transformer",
+            hint='set training.encoder = "auto" in paretune.toml, or train the model `paper`',
+        )
     module, function = _FITS[kind]
     learn = getattr(importlib.import_module(module), function)
     members = []
@@ -59,14 +68,21 @@ def fit(
 
 
 def resolve(model: str, log: Log, config: Config) -> str:
-    """Return the kind that a name stands for; 'auto' is replay where the ranker's own predictions can be replayed, else smooth.
+    """Return the kind that a name stands for; 'auto' is replay where the ranker's predictions can be replayed on most rows, else smooth.
 
     Raises:
         ConfigError: no such kind.
     """
     if model == "auto":
-        replayable = log.candidates is not None and config.objective_heads() is not None
-        return "replay" if replayable and all(objective.transform == "clip" for objective in config.objectives) else "smooth"
+        replayable = config.objective_heads() is not None and all(objective.transform == "clip" for objective in config.objectives)
+        return "replay" if replayable and _listed_share(log) >= ENOUGH_LISTED else "smooth"
     if model not in _FITS:
         raise ConfigError(f"no value model {model!r}", hint=f"choose one of auto, {', '.join(_FITS)}")
     return model
+
+
+def _listed_share(log: Log) -> float:
+    """Return the share of exploration rows with candidates."""
+    if log.candidates is None or not log.explored.any():
+        return 0.0
+    return float((np.diff(log.candidates.offsets)[log.explored] > 0).mean())
