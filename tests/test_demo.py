@@ -1,7 +1,6 @@
 """The demo runs end to end, puts the truth beside every estimate, and can be run again."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from paretune import demo
 from paretune.cli import main
-from paretune.demo import QUICK, Demo, Sizes, outcome_table, run_demo
+from paretune.demo import Demo, Sizes, outcome_table, run_demo
 from paretune.errors import ConfigError
 from paretune.report.tables import MISSING
 from paretune.sim.abtest import SUCCESSFUL
@@ -96,9 +95,12 @@ def test_a_killed_demo_goes_on_and_an_ended_one_is_made_anew(found: Demo, folder
     assert not simulated
     np.testing.assert_array_equal(again.readout.lift, found.readout.lift)
     np.testing.assert_array_equal(again.findings.front.lifts.estimate, found.findings.front.lifts.estimate)
-    anew = run_demo(folder, model="ridge", sizes=SMALL, seed=1)
-    assert simulated
-    np.testing.assert_array_equal(anew.truth.lift, found.truth.lift)
+    monkeypatch.setattr(demo, "write_traffic", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(folder, model="ridge", sizes=SMALL, seed=1)
+    assert json.loads(marker.read_text())["done"] == []
+    assert not (folder / "logs").exists()
+    assert not (folder / "model").exists()
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
@@ -111,7 +113,8 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
 def test_the_command_prints_the_table_and_the_path_of_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "QUICK", replace(QUICK, **{name: getattr(SMALL, name) for name in ("train_explored", "requests_per_arm")}))
+    monkeypatch.setattr(demo, "QUICK", SMALL)
+    monkeypatch.setattr(demo, "save_figures", lambda *_: ())
     assert main(["demo", "--quick", "--model", "ridge", "--output", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
     assert "truth" in printed

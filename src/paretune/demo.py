@@ -234,7 +234,7 @@ def outcome_table(demo: Demo) -> Table:
     note = (
         f"Lifts are relative to production. Arms of about {readout.requests[0]:,} requests of {readout.users[0]:,} users; the truth is "
         f"averaged over {demo.truth.requests:,} requests (standard error up to {signed(float(demo.truth.std_error.max())).lstrip('+')})."
-        f" Successful sessions hold at least one {' or '.join(lifts.objectives)}. Online, a policy also changes how long sessions last and so "
+        f" Successful sessions hold at least one {' or '.join(lifts.objectives)}. Online, a policy also changes how long sessions last, so "
         f"which requests there are; offline estimate and truth speak of the requests that production has.{exact}"
     )
     return Table("Picks: promised offline, seen online, and true", heads, tuple(rows), note)
