@@ -160,3 +160,9 @@ def test_about_the_asked_share_of_users_is_held_out():
     assert held_out_users(np.arange(20_000, dtype=np.uint64), 0.1).mean() == pytest.approx(0.1, abs=0.01)
     with pytest.raises(DataError, match="two users"):
         held_out_users(np.zeros(5, np.uint64), 0.1)
+
+
+def test_threads_are_as_they_were_after_a_fit():
+    before = torch.get_num_threads()
+    fit(recipe=Recipe(max_epochs=1, threads=before + 1))
+    assert torch.get_num_threads() == before

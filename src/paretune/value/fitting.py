@@ -13,6 +13,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -70,6 +71,7 @@ class Recipe:
     patience: int = 3  # epochs without better held-out loss before stopping
     weight_decay: float = 0.0  # AdamW's
     schedule: Literal["constant", "cosine"] = "constant"  # cosine falls to zero at the end of max_epochs
+    threads: int | None = None  # of torch while fitting; None leaves them. Small networks lose to threads that wait for each other
 
 
 def annealed(n: int, training: Training, *, weight_decay: float) -> Recipe:
@@ -84,7 +86,7 @@ def annealed(n: int, training: Training, *, weight_decay: float) -> Recipe:
         weight_decay: AdamW's.
     """
     epochs = int(np.clip(ROW_VISITS / max(1, n), 4, 16))
-    return Recipe(2e-3, 1024, min(training.max_epochs, epochs), training.patience, weight_decay, "cosine")
+    return Recipe(2e-3, 1024, min(training.max_epochs, epochs), training.patience, weight_decay, "cosine", threads=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,30 +171,42 @@ def fit_network(
     if checkpoint is not None and run.resume(checkpoint):
         progress(run.epoch / recipe.max_epochs, f"resumed after epoch {run.epoch}")
     steps = max(1, round(len(learn) / recipe.batch_size))
-    while run.epoch < recipe.max_epochs and run.epoch - run.best_epoch < recipe.patience and not run.diverged:
-        order = learn[stream(seed, "epoch", run.epoch).permutation(len(learn))]
-        module.train()
-        total = torch.zeros((), dtype=torch.float64)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(stream(seed, "dropout", run.epoch).integers(2**62)))
-            for step, rows in enumerate(np.array_split(order, steps)):
-                for group in optimizer.param_groups:
-                    group["lr"] = _rate(recipe, (run.epoch * steps + step) / (recipe.max_epochs * steps))
-                index = torch.from_numpy(rows)
-                optimizer.zero_grad(set_to_none=True)
-                value = loss(module(*_batch(inputs, index)), _widened(targets[index]))
-                value.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                total += value.detach().double() * len(rows)
-        run.record(float(total) / len(learn), _mean_loss(module, inputs, targets, loss, judge))
-        if checkpoint is not None:
-            run.save(checkpoint)
-        progress(run.epoch / recipe.max_epochs, f"epoch {run.epoch}: held-out loss {run.validation_losses[-1]:.5f}")
+    with _threads(recipe.threads):
+        while run.epoch < recipe.max_epochs and run.epoch - run.best_epoch < recipe.patience and not run.diverged:
+            order = learn[stream(seed, "epoch", run.epoch).permutation(len(learn))]
+            module.train()
+            total = torch.zeros((), dtype=torch.float64)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(int(stream(seed, "dropout", run.epoch).integers(2**62)))
+                for step, rows in enumerate(np.array_split(order, steps)):
+                    for group in optimizer.param_groups:
+                        group["lr"] = _rate(recipe, (run.epoch * steps + step) / (recipe.max_epochs * steps))
+                    index = torch.from_numpy(rows)
+                    optimizer.zero_grad(set_to_none=True)
+                    value = loss(module(*_batch(inputs, index)), _widened(targets[index]))
+                    value.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    total += value.detach().double() * len(rows)
+            run.record(float(total) / len(learn), _mean_loss(module, inputs, targets, loss, judge))
+            if checkpoint is not None:
+                run.save(checkpoint)
+            progress(run.epoch / recipe.max_epochs, f"epoch {run.epoch}: held-out loss {run.validation_losses[-1]:.5f}")
     if run.best is None:
         raise DataError("training diverged: the loss is not finite", hint="lower the learning rate, or look for huge rewards in the log")
     module.load_state_dict(run.best)
     module.eval()
     return Fitted(run.best_epoch, tuple(run.train_losses), tuple(run.validation_losses), time.perf_counter() - started)
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    """Let torch use so many threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def mean_loss(module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, loss: Callable[[Any, Tensor], Tensor], rows: Ints) -> float:
