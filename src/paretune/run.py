@@ -108,7 +108,7 @@ def train_model(
     config = with_model(config, model)  # the artefact then says what it was asked to be
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     replayed = config.training.model in {"auto", "replay"} and has_candidates(logs, config)
-    log = read_log(logs, config, days=days, explored_only=True, candidates=replayed, progress=part_of(progress, 0, 0.2))
+    log = read_log(logs, config, days=days, explored_only=replayed, candidates=replayed, progress=part_of(progress, 0, 0.2))
     fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
     fitted.save(folder)
     if checkpoint.is_dir():

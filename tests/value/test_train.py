@@ -8,6 +8,7 @@ from paretune.errors import ConfigError, DataError
 from paretune.records import Candidates
 from paretune.value.bundle import load_model
 from paretune.value.ensemble import Averaged
+from paretune.value.origin import training_rows
 from paretune.value.ridge import fit_ridge
 from paretune.value.train import fit, resolve
 
@@ -84,3 +85,12 @@ def test_an_average_is_read_back_member_by_member(log, config, tmp_path):
     again = load_model(tmp_path / "model")
     state, actions = log.state.take(slice(0, 20)), config.surface.build().actions
     np.testing.assert_array_equal(again.values(state, actions), model.values(state, actions))
+
+
+def test_production_rows_join_the_training_up_to_four_for_each_exploration_row(log):
+    alone, joined = training_rows(log), training_rows(log, with_production=True)
+    assert (alone.action > 0).all()
+    assert len(joined) == len(alone) + int(log.produced.sum())
+    few = log.take(np.concatenate([np.flatnonzero(log.explored)[:10], np.flatnonzero(log.produced)]))
+    assert len(training_rows(few, with_production=True)) == 50
+    assert joined.candidates is None

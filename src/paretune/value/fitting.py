@@ -34,7 +34,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
 
-ROW_VISITS = 2_500_000  # about as many as our own models see, however few the rows
+ROW_VISITS = 2_000_000  # about as many as our own models see, however few the rows
 WARM_UP = 0.05  # share of the steps over which the cosine schedule rises
 _EVALUATION_ROWS = 8192
 

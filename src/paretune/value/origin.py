@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,8 +72,16 @@ class Origin:
             raise ArtefactError(f"the origin of the artefact cannot be read: {error!r}", hint="train and save the model again") from error
 
 
-def training_rows(log: Log) -> Log:
+PRODUCTION_PER_EXPLORED = 4  # production rows are plenty; beyond this they cost time and teach little
+
+
+def training_rows(log: Log, *, with_production: bool = False) -> Log:
     """Return the rows that teach the value of weights: exploration on the grid.
+
+    Args:
+        log: of the training days.
+        with_production: add production rows, up to four for each exploration row, spread evenly over the log: they tell nothing of other
+            weights, but what a request is worth under the static ones, which is most of what a model must learn.
 
     Raises:
         DataError: there are none, or rewards are not finite.
@@ -84,6 +92,11 @@ def training_rows(log: Log) -> Log:
             f"none of {len(log)} rows explored the grid, so nothing can be learned about other weights",
             hint="serve weights drawn from the grid to a share of requests first, and log them with reason EXPLORE",
         )
+    if with_production:
+        produced = np.flatnonzero(log.produced)
+        wanted = min(len(produced), PRODUCTION_PER_EXPLORED * len(rows))
+        chosen = produced[np.linspace(0, len(produced) - 1, wanted).astype(np.int64)] if wanted else produced
+        rows = Log.concat([replace(rows, candidates=None), replace(log, candidates=None).take(chosen)])
     if not np.isfinite(rows.rewards).all():
         raise DataError("rewards hold NaN or infinity", hint="quarantine such rows with `paretune check --quarantine`")
     return rows

@@ -119,12 +119,12 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
 
 
 def fit_ridge(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> Ridge:  # noqa: ARG001
-    """Return the ridge model of the log's exploration rows; it has nothing random and is too quick to checkpoint.
+    """Return the ridge model of the log's exploration and production rows; it has nothing random and is too quick to checkpoint.
 
     Raises:
         DataError: no exploration rows, fewer than two users, or a feature that is absent or infinite.
     """
-    rows = training_rows(log)
+    rows = training_rows(log, with_production=True)
     encoder = Encoder.fit(rows.state, config.features)
     surface = config.surface.build()
     personal, curved = _bases(log_coordinates(surface, surface.actions))

@@ -120,7 +120,7 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
 
 
 def fit_smooth(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> Smooth:
-    """Return the smooth model of the log's exploration rows.
+    """Return the smooth model of the log's exploration rows, and of production rows where there are any.
 
     Raises:
         DataError: no exploration rows, fewer than two users, or a feature that is absent or infinite.
@@ -128,7 +128,7 @@ def fit_smooth(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
     """
     from paretune.value.smooth_net import fit_smooth_net
 
-    rows = training_rows(log)
+    rows = training_rows(log, with_production=True)
     encoder = Encoder.fit(rows.state, config.features)
     surface = config.surface.build()
     basis = steps_basis(surface, log_coordinates(surface, surface.actions)).astype(np.float32)
