@@ -215,7 +215,7 @@ def test_joined_policies_keep_their_pooled_estimates():
     log = Feed().log(900, POLICIES, kernel=ACTION, advantages=True)
     joined = join_policies([log.of_policies(np.array([2])), log.of_policies(np.array([0, 1]))])
     np.testing.assert_allclose(pooled_lift(joined).value, pooled_lift(log).value[[2, 0, 1]])
-    assert pooled_lift(joined).name == "action kernel with list-replay"
+    assert pooled_lift(joined).name == "production-anchored, action kernel with list-replay"
 
 
 def test_no_overlap_is_refused():

@@ -39,7 +39,7 @@ class PooledSums(Bag):
     @property
     def name(self) -> str:
         """What the estimator is called."""
-        return f"{self.kernel.describe()}{' with list-replay' if self.replayed else ''}"
+        return f"production-anchored, {self.kernel.describe()}{' with list-replay' if self.replayed else ''}"
 
     def of_policies(self, policies: Ints) -> PooledSums:
         """Return the sums of some policies, in the order asked for."""

@@ -74,6 +74,11 @@ class Likeness:
     def __len__(self) -> int:
         return len(self.weight)
 
+    @staticmethod
+    def concat(parts: list[Likeness]) -> Likeness:
+        """Join batches."""
+        return Likeness(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("weight", "deviation", "distance")))
+
 
 def kernel_coordinates(surface: Surface) -> Floats:
     """Return phi of every action in units of the fixed bandwidths: log weight ratios among the tuned heads, then their log scale.
