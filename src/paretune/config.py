@@ -171,8 +171,13 @@ class Evaluation(Section):
 class Training(Section):
     """Which value model, and how it is fitted."""
 
-    model: Literal["auto", "replay", "smooth", "paper", "ridge"] = Field(
-        "auto", description="auto = replay where the log has candidates, else smooth; paper = the paper's network; ridge = linear, no torch"
+    model: Literal["auto", "best", "replay", "smooth", "paper", "ridge"] = Field(
+        "auto",
+        description="auto = replay where the log has candidates, else smooth; best = lowest held-out R-loss; paper = the paper's network; "
+        "ridge = linear, no torch",
+    )
+    candidates: list[Literal["replay", "smooth", "paper", "ridge"]] = Field(
+        [], description="kinds that best compares; empty = replay where the log has candidates, smooth and ridge"
     )
     encoder: Literal["auto", "pooled", "transformer"] = Field(
         "auto", description="how action sequences are read: auto = pooled, by a Transformer in the paper's network, which alone has one"

@@ -107,8 +107,9 @@ def train_model(
     """
     config = with_model(config, model)  # the artefact then says what it was asked to be
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    replayed = config.training.model in {"auto", "replay"} and has_candidates(logs, config)
-    log = read_log(logs, config, days=days, explored_only=replayed, candidates=replayed, progress=part_of(progress, 0, 0.2))
+    replayed = config.training.model in {"auto", "best", "replay"} and has_candidates(logs, config)
+    explored_only = replayed and config.training.model != "best"  # other kinds than replay learn from production rows too
+    log = read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=part_of(progress, 0, 0.2))
     fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
     fitted.save(folder)
     if checkpoint.is_dir():
