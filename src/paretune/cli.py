@@ -15,6 +15,7 @@ import typer
 from paretune.commands.check import check
 from paretune.commands.demo import demo
 from paretune.commands.init import init
+from paretune.commands.isolate import isolate
 from paretune.commands.report import report
 from paretune.commands.simulate import simulate
 from paretune.commands.surface import surface
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, report, version):
+for command in (demo, init, check, surface, simulate, train, sweep, isolate, report, version):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

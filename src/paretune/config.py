@@ -108,12 +108,19 @@ class Features(Section):
     categorical: list[Name] = Field([], description="log columns that hold one of a few values, as text or number")
     embeddings: list[EmbeddingFeature] = Field([], description="log columns that hold a vector")
     sequences: list[SequenceFeature] = Field([], description="log columns that hold past actions")
+    groups: dict[Name, list[Name]] = Field(
+        {},
+        description="group -> its features, for `paretune isolate`; empty = numbers and embeddings are user, sequences, context the rest",
+    )
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
         names = [*self.numeric, *self.categorical, *(e.name for e in self.embeddings), *(s.name for s in self.sequences)]
         if len(set(names)) != len(names):
             raise ValueError(f"a feature is named twice: {sorted({n for n in names if names.count(n) > 1})}")
+        for group, members in self.groups.items():
+            if not members or not set(members) <= set(names):
+                raise ValueError(f"group {group!r} names {members}; features are {names}")
         return self
 
 

@@ -136,6 +136,17 @@ def earlier_model(folder: Path, config: Config, days: Window, *, seed: int) -> V
     return model if same else None
 
 
+def train_or_reuse(logs: Path, config: Config, folder: Path, *, days: Window, seed: int = 0, progress: Progress = silent) -> ValueModel:
+    """Return the model in a folder where it was trained with this configuration, seed and days; else train it there.
+
+    Raises:
+        LogError: the log cannot be read.
+        DataError: the days hold no exploration rows.
+    """
+    fitted = earlier_model(folder, config, days, seed=seed)
+    return train_model(logs, config, folder, days=days.train, seed=seed, progress=progress) if fitted is None else fitted
+
+
 def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:
     """Return a model that may be judged on the held-out days of this configuration.
 

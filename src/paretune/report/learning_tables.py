@@ -5,9 +5,10 @@ The rule of `tables` holds: plain text cells, a dash where a number does not exi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from paretune.report.tables import Table
+from paretune.frontier.isolation import Isolation
+from paretune.report.tables import MISSING, Table, interval, percent, signed
 from paretune.value.selection import RLoss
 
 
@@ -25,3 +26,27 @@ def selection_table(judged: Sequence[RLoss]) -> Table:
     if judged and not judged[0].helps:
         note += " No model is: expect nothing of personal weights until there are more rows."
     return Table("Models by held-out R-loss", ("model", "R-loss", "against no effect", ""), tuple(rows), note)
+
+
+def isolation_table(found: Isolation, groups: Mapping[str, tuple[str, ...]]) -> Table:
+    """Return what each group of features is good for, one row per group.
+
+    Args:
+        found: the comparison; its first group sees all features.
+        groups: the features of each group.
+    """
+    size, lifts = len(found.scalarisations), found.lifts
+    rows = []
+    for g, name in enumerate(found.groups):
+        p = g * size + found.knees[g]
+        gap = f"{signed(found.gap[g])} ± {percent(found.gap_std_error[g], 2)}" if g else MISSING
+        bands = [interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j]) for j in range(len(lifts.objectives))]
+        seen = ", ".join(groups.get(name, ())) or "all"
+        rows.append((name, seen, f"{signed(found.gain[g])} ± {percent(found.std_error[g], 2)}", gap, *bands))
+    columns = ("group", "features", "gain", f"against {found.groups[0]}", *(f"{name} at the knee (band)" for name in lifts.objectives))
+    note = (
+        "Gain: held-out lift, objectives weighted as each trade-off weights them, averaged over the whole sweep, ± one standard error; "
+        f"differences are paired. Estimator: {lifts.estimator}; {lifts.n_rows:,} requests of {lifts.n_users:,} users. Knees were picked "
+        "for being large: they overstate, the gains do not."
+    )
+    return Table("What each group of features is good for", columns, tuple(rows), note)

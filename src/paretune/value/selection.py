@@ -2,10 +2,11 @@
 
     L(tau) = mean over rows of sum_j ( r_j - m_j(s) - [tau_j(s, a) - mean over the grid of tau_j(s, a')] )^2
 
-in relative units: rewards and effects are divided by production's mean reward. tau is the predicted change over production, m(s) the expected
-reward of a request under exploration, fitted by ridge on other users. An effect centred over the grid is uncorrelated with any error of m,
-so the expected loss is lowest for the true effects, whatever m is; how well a model predicts what requests are worth, most of an ordinary
-loss, does not count. Rows of a design that is not uniform are weighted to a uniform one. Source: Nie and Wager (2021), for many actions.
+in relative units: rewards and effects are divided by production's mean reward. tau is the predicted change over production, m(s) the
+expected reward of a request under exploration, fitted by ridge on other users. An effect centred over the grid is uncorrelated with any
+error of m, so the expected loss is lowest for the true effects, whatever m is; how well a model predicts what requests are worth, most of
+an ordinary loss, does not count. Rows of a design that is not uniform are weighted to a uniform one. Source: Nie and Wager (2021), for many
+actions.
 """
 
 from __future__ import annotations

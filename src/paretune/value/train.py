@@ -118,7 +118,9 @@ def _with_losses(model: Any, losses: dict[str, float]) -> ValueModel:
 
 
 def resolve(model: str, log: Log, config: Config) -> str:
-    """Return the kind that a name stands for, or 'best'; 'auto' is replay where the ranker's predictions can be replayed on most rows, else smooth.
+    """Return the kind that a name stands for, or 'best', which only a comparison can tell.
+
+    'auto' is replay where the ranker's predictions can be replayed on most rows, else smooth.
 
     Raises:
         ConfigError: no such kind.
