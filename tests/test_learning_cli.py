@@ -77,3 +77,24 @@ def test_training_the_best_kind_prints_what_was_compared(capsys: pytest.CaptureF
     assert {one["name"] for one in told["r_losses"]} == {"ridge", "smooth"}
     assert told["kind"] == told["r_losses"][0]["name"]
     assert not any("R-loss" in name for name in told["losses"])
+
+
+@pytest.mark.usefixtures("here")
+def test_distil_writes_rules_that_need_no_python_and_says_what_they_lose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("paretune.run.publish_report", lambda *_: None)  # drawing is tested with the report
+    assert main(["sweep", "logs", "-o", "runs/monday"]) == 0
+    capsys.readouterr()
+    assert main(["distil", "runs/monday", "logs", "--depth", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["comparison"]["gap"][0] == [0, 0]
+    policy = json.loads(Path(told["tree"]).read_text(encoding="utf-8"))
+    assert policy["fallback"]["weights"]["purchase"] == 40
+    assert {"if", "then", "else"} == policy["policy"].keys()
+    assert policy["about"]["objectives"]["purchase"]["against_policy"] == told["comparison"]["gap"][1][0]
+    assert main(["distil", "runs/monday", "logs", "--pick", "knee"]) == 0
+    assert "if " in capsys.readouterr().out
+    assert main(["distil", "runs/monday", "logs", "--pick", "best"]) == 2
+    assert "knee" in capsys.readouterr().err
+    assert main(["distil", "runs/nowhere", "logs"]) == 3

@@ -14,6 +14,7 @@ import typer
 
 from paretune.commands.check import check
 from paretune.commands.demo import demo
+from paretune.commands.distil import distil
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.report import report
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, isolate, report, version):
+for command in (demo, init, check, surface, simulate, train, sweep, isolate, distil, report, version):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from paretune.frontier.given import Comparison
 from paretune.frontier.isolation import Isolation
 from paretune.report.tables import MISSING, Table, interval, percent, signed
 from paretune.value.selection import RLoss
@@ -50,3 +51,33 @@ def isolation_table(found: Isolation, groups: Mapping[str, tuple[str, ...]]) -> 
         "for being large: they overstate, the gains do not."
     )
     return Table("What each group of features is good for", columns, tuple(rows), note)
+
+
+def comparison_table(found: Comparison) -> Table:
+    """Return policies beside the one they stand in for, one row per policy and objective.
+
+    Args:
+        found: the comparison; differences are to its first policy.
+    """
+    rows = []
+    for p, name in enumerate(found.policies):
+        for j, objective in enumerate(found.objectives):
+            half, apart = found.quantile * found.std_error[p, j], found.quantile * found.gap_std_error[p, j]
+            lift, gap = found.estimate[p, j], found.gap[p, j]
+            first = j == 0
+            rows.append(
+                (
+                    name if first else "",
+                    percent(found.agreement[p]) if first else "",
+                    f"{int(found.hits[p]):,}" if first else "",
+                    objective,
+                    interval(lift, lift - half, lift + half),
+                    interval(gap, gap - apart, gap + apart) if p else MISSING,
+                )
+            )
+        if p:
+            score, apart = found.score_gap[p], found.quantile * found.score_gap_std_error[p]
+            rows.append(("", "", "", "all, as weighted", signed(found.score[p]), interval(score, score - apart, score + apart)))
+    columns = ("policy", "same action", "hits", "objective", "held-out lift (interval)", f"against {found.policies[0]} (interval)")
+    note = f"Differences are paired: all policies on the same {found.n_rows:,} held-out requests. Estimator: {found.estimator}."
+    return Table("What the rules lose", columns, tuple(rows), note)
