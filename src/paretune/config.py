@@ -193,6 +193,18 @@ class Training(Section):
     patience: int = Field(3, ge=1, description="epochs without better held-out loss before stopping")
     validation_share: float = Field(0.1, gt=0, lt=0.9, description="users held out of training for early stopping")
     seeds: int = Field(1, ge=1, le=20, description="models averaged")
+    ensemble: Literal["seeds", "bootstrap"] = Field(
+        "seeds", description="how they differ: seeds = by the seed alone; bootstrap = each on a bootstrap of the users"
+    )
+    caution: float = Field(
+        0.0, ge=0, le=10, description="standard deviations between the models by which a predicted change over production is doubted"
+    )
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if self.seeds < 2 and (self.ensemble == "bootstrap" or self.caution > 0):
+            raise ValueError('ensemble = "bootstrap" and caution need seeds = 2 or more')
+        return self
 
 
 class Config(Section):

@@ -43,12 +43,13 @@ def distil(
     """
     import numpy as np
 
+    from paretune.frontier.archive import load_front
     from paretune.frontier.assemble import signs_of
     from paretune.frontier.given import compare, given_sums
     from paretune.frontier.sweep import choose
     from paretune.logs.parquet import scan_log
     from paretune.progress import shown
-    from paretune.report.archive import CONFIG, MODEL, load_front
+    from paretune.report.archive import CONFIG, MODEL
     from paretune.report.html import write_whole
     from paretune.report.learning_tables import comparison_table
     from paretune.run import anchor_of, checked_bundle, part_of, window

@@ -45,13 +45,12 @@ def only(config: Config, names: tuple[str, ...]) -> Config:
         ConfigError: a name is no feature, or there is none.
     """
     features = config.features
-    kept = {
-        "numeric": [name for name in features.numeric if name in names],
-        "categorical": [name for name in features.categorical if name in names],
-        "embeddings": [feature for feature in features.embeddings if feature.name in names],
-        "sequences": [feature for feature in features.sequences if feature.name in names],
-    }
-    known = [*kept["numeric"], *kept["categorical"], *(f.name for key in ("embeddings", "sequences") for f in kept[key])]
+    embeddings = [feature for feature in features.embeddings if feature.name in names]
+    sequences = [feature for feature in features.sequences if feature.name in names]
+    plain = {key: [name for name in getattr(features, key) if name in names] for key in ("numeric", "categorical")}
+    known = [*plain["numeric"], *plain["categorical"], *(feature.name for feature in (*embeddings, *sequences))]
     if not known or set(names) - set(known):
         raise ConfigError(f"no features {sorted(set(names) - set(known))}", hint="name the log's own columns, as under [features]")
-    return config.model_copy(update={"features": features.model_copy(update={**kept, "groups": {}})})
+    return config.model_copy(
+        update={"features": features.model_copy(update={**plain, "embeddings": embeddings, "sequences": sequences, "groups": {}})}
+    )

@@ -17,7 +17,8 @@ from paretune.errors import ConfigError
 from paretune.ports import Progress, ValueModel, silent
 from paretune.records import Log
 from paretune.seeds import stream
-from paretune.value.ensemble import Averaged
+from paretune.value.caution import Cautious
+from paretune.value.ensemble import Averaged, bootstrap_rows
 from paretune.value.selection import RLoss, as_losses, fit_expectation, judging_users, r_losses, relative_scale
 
 _FITS: Final = {
@@ -50,12 +51,12 @@ def fit(
     """
     kind = resolve(model or config.training.model, log, config)
     if kind != "best":
-        return _members(kind, log, config, seed=seed, checkpoint=checkpoint, progress=progress)
+        return _cautious(_members(kind, log, config, seed=seed, checkpoint=checkpoint, progress=progress), config)
     judged = judge_kinds(log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 * share, doing))
     best = _members(
         judged[0].name, log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 + 0.3 * share, doing)
     )
-    return _with_losses(best, as_losses(judged))
+    return _cautious(_with_losses(best, as_losses(judged)), config)
 
 
 def judge_kinds(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> list[RLoss]:
@@ -75,7 +76,7 @@ def judge_kinds(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | N
     kinds = config.training.candidates or [kind for kind in ("replay", "smooth", "ridge") if kind != "replay" or _replayable(log, config)]
     judges = judging_users(log.user)
     learning, judging = log.take(~judges), replace(log, candidates=None).take(judges & log.explored)
-    single = config.model_copy(update={"training": config.training.model_copy(update={"seeds": 1})})
+    single = config.model_copy(update={"training": config.training.model_copy(update={"seeds": 1, "ensemble": "seeds"})})
     models: dict[str, ValueModel] = {}
     for i, kind in enumerate(kinds):
 
@@ -89,7 +90,7 @@ def judge_kinds(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | N
 
 
 def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path | None, progress: Progress) -> ValueModel:
-    """Return the model of one kind, averaged over `training.seeds` of them."""
+    """Return the model of one kind, averaged over `training.seeds` of them, on the same rows or on bootstraps of the users."""
     if kind != "paper" and config.training.encoder == "transformer":
         raise ConfigError(
             f"the {kind} model reads sequences pooled, training.encoder asks for a Transformer",
@@ -106,8 +107,17 @@ def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path
             progress((i + share) / n, f"{kind}, seed {i + 1} of {n}: {doing}" if n > 1 else f"{kind}: {doing}")
 
         folder = None if checkpoint is None else checkpoint / f"{kind}-{i}"
-        members.append(learn(log, config, seed=member_seed, checkpoint=folder, progress=told))
+        rows = log.take(bootstrap_rows(log.user, seed=seed, member=i)) if config.training.ensemble == "bootstrap" else log
+        members.append(learn(rows, config, seed=member_seed, checkpoint=folder, progress=told))
     return members[0] if n == 1 else Averaged(tuple(members))
+
+
+def _cautious(model: Any, config: Config) -> ValueModel:
+    """Return the ensemble as cautious as `training.caution` says."""
+    if not config.training.caution:
+        return model
+    signs = tuple(1.0 if objective.direction == "maximise" else -1.0 for objective in config.objectives)
+    return Cautious(model, config.training.caution, signs)
 
 
 def _with_losses(model: Any, losses: dict[str, float]) -> ValueModel:
