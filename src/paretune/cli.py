@@ -14,7 +14,9 @@ import typer
 
 from paretune.commands.check import check
 from paretune.commands.demo import demo
+from paretune.commands.distil import distil
 from paretune.commands.init import init
+from paretune.commands.isolate import isolate
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
 from paretune.commands.simulate import simulate
@@ -35,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, report, plan_exploration, version):
+for command in (demo, init, check, surface, plan_exploration, simulate, train, isolate, sweep, distil, report, version):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -108,12 +108,19 @@ class Features(Section):
     categorical: list[Name] = Field([], description="log columns that hold one of a few values, as text or number")
     embeddings: list[EmbeddingFeature] = Field([], description="log columns that hold a vector")
     sequences: list[SequenceFeature] = Field([], description="log columns that hold past actions")
+    groups: dict[Name, list[Name]] = Field(
+        {},
+        description="group -> its features, for `paretune isolate`; empty = numbers and embeddings are user, sequences, context the rest",
+    )
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
         names = [*self.numeric, *self.categorical, *(e.name for e in self.embeddings), *(s.name for s in self.sequences)]
         if len(set(names)) != len(names):
             raise ValueError(f"a feature is named twice: {sorted({n for n in names if names.count(n) > 1})}")
+        for group, members in self.groups.items():
+            if not members or not set(members) <= set(names):
+                raise ValueError(f"group {group!r} names {members}; features are {names}")
         return self
 
 
@@ -174,8 +181,13 @@ class Evaluation(Section):
 class Training(Section):
     """Which value model, and how it is fitted."""
 
-    model: Literal["auto", "replay", "smooth", "paper", "ridge"] = Field(
-        "auto", description="auto = replay where the log has candidates, else smooth; paper = the paper's network; ridge = linear, no torch"
+    model: Literal["auto", "best", "replay", "smooth", "paper", "ridge"] = Field(
+        "auto",
+        description="auto = replay where the log has candidates, else smooth; best = lowest held-out R-loss; paper = the paper's network; "
+        "ridge = linear, no torch",
+    )
+    candidates: list[Literal["replay", "smooth", "paper", "ridge"]] = Field(
+        [], description="kinds that best compares; empty = replay where the log has candidates, smooth and ridge"
     )
     encoder: Literal["auto", "pooled", "transformer"] = Field(
         "auto", description="how action sequences are read: auto = pooled, by a Transformer in the paper's network, which alone has one"
@@ -184,6 +196,18 @@ class Training(Section):
     patience: int = Field(3, ge=1, description="epochs without better held-out loss before stopping")
     validation_share: float = Field(0.1, gt=0, lt=0.9, description="users held out of training for early stopping")
     seeds: int = Field(1, ge=1, le=20, description="models averaged")
+    ensemble: Literal["seeds", "bootstrap"] = Field(
+        "seeds", description="how they differ: seeds = by the seed alone; bootstrap = each on a bootstrap of the users"
+    )
+    caution: float = Field(
+        0.0, ge=0, le=10, description="standard deviations between the models by which a predicted change over production is doubted"
+    )
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if self.seeds < 2 and (self.ensemble == "bootstrap" or self.caution > 0):
+            raise ValueError('ensemble = "bootstrap" and caution need seeds = 2 or more')
+        return self
 
 
 class Config(Section):

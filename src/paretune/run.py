@@ -117,8 +117,9 @@ def train_model(
     """
     config = with_model(config, model)  # the artefact then says what it was asked to be
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    replayed = config.training.model in {"auto", "replay"} and has_candidates(logs, config)
-    log = read_log(logs, config, days=days, explored_only=replayed, candidates=replayed, progress=part_of(progress, 0, 0.2))
+    replayed = config.training.model in {"auto", "best", "replay"} and has_candidates(logs, config)
+    explored_only = replayed and config.training.model != "best"  # other kinds than replay learn from production rows too
+    log = read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=part_of(progress, 0, 0.2))
     fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
     save_model(fitted, folder, extra={TAUGHT_BY: files_taught(logs, config, days)})  # type: ignore[arg-type]
     if checkpoint.is_dir():
@@ -143,6 +144,17 @@ def earlier_model(folder: Path, logs: Path, config: Config, days: Window, *, see
         return None
     origin = origin_of(model)
     return model if origin.config == config and origin.seed == seed and taught == files_taught(logs, config, days.train) else None
+
+
+def train_or_reuse(logs: Path, config: Config, folder: Path, *, days: Window, seed: int = 0, progress: Progress = silent) -> ValueModel:
+    """Return the model in a folder where it was trained with this configuration, seed and days; else train it there.
+
+    Raises:
+        LogError: the log cannot be read.
+        DataError: the days hold no exploration rows.
+    """
+    fitted = earlier_model(folder, config, days, seed=seed)
+    return train_model(logs, config, folder, days=days.train, seed=seed, progress=progress) if fitted is None else fitted
 
 
 def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:

@@ -245,7 +245,7 @@ def _table(section: Section, path: str, seen: set[type[Section]]) -> Iterator[st
     for name in (name for name in fields if name not in inner):
         value, note = getattr(section, name), f"  # {fields[name].description}" if fresh else ""
         if value is not None:
-            yield f"{name} = {tomlkit.item(value).as_string()}{note}"
+            yield f"{name} = {_written(value)}{note}"
         elif fresh:
             yield f'# {name} = "NAME"{note}'
     for name, kind in inner.items():
@@ -255,6 +255,15 @@ def _table(section: Section, path: str, seen: set[type[Section]]) -> Iterator[st
             yield from _tables(value, at, kind, note=note, seen=seen)
         elif value is not None:
             yield from ("", *((note,) if fresh or kind not in seen else ()), f"[{at}]", *_table(value, f"{at}.", seen))
+
+
+def _written(value: Any) -> str:
+    """Return a plain value as TOML on one line."""
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        table.update(value)
+        return table.as_string()
+    return tomlkit.item(value).as_string()
 
 
 def _tables(sections: list[Section], at: str, kind: type[Section], *, note: str, seen: set[type[Section]]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from small_log import make_config, make_state, make_truth
 from paretune.errors import DataError
 from paretune.records import Categorical
 from paretune.value.bundle import KINDS, load_model
+from paretune.value.caution import Cautious
 from paretune.value.ensemble import Averaged
 from paretune.value.train import fit
 
@@ -17,6 +18,9 @@ ACTIONS = CONFIG.surface.build().actions
 
 
 def trained(kind, log, seed=0):
+    if kind == "cautious":
+        members = (fit(rows, CONFIG, seed=seed, model="ridge") for rows in (log, log.take(slice(0, 1500))))
+        return Cautious(Averaged(tuple(members)), 0.5, (1.0, -1.0))
     if kind == "averaged":
         return Averaged((fit(log, CONFIG, seed=seed, model="ridge"), fit(log, CONFIG, seed=seed, model="paper")))
     return fit(log, CONFIG, seed=seed, model=kind)

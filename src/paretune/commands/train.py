@@ -7,10 +7,21 @@ from typing import Annotated
 
 import typer
 
-from paretune.commands.output import CONFIG, ConfigOption, JsonOption, LogsArgument, SeedOption, configuration, remark, say, show_json
+from paretune.commands.output import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    LogsArgument,
+    SeedOption,
+    configuration,
+    remark,
+    say,
+    show_json,
+    show_report_table,
+)
 
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="auto, replay, smooth, paper or ridge, in place of training.model.", metavar="KIND")
+    str | None, typer.Option("--model", help="auto, best, replay, smooth, paper or ridge, in place of training.model.", metavar="KIND")
 ]
 
 
@@ -26,28 +37,36 @@ def train(
     """Learn the value of weights from a log.
 
     Trains on the days before the held-out ones. A run that was killed goes on from its checkpoint;
-    the same log, configuration and seed give the same model.
+    the same log, configuration and seed give the same model. With --model best, several kinds are compared by how well
+    they predict the effects of weights on held-out users, and the best is kept.
 
     \b
     Examples:
       paretune train logs/
       paretune train logs/ --model ridge --output runs/ridge
+      paretune train logs/ --model best
       paretune train logs/ --seed 1 --json
     """
     from paretune.logs.parquet import day_name
     from paretune.progress import shown
+    from paretune.report.learning_tables import selection_table
     from paretune.run import origin_of, train_model, window
+    from paretune.value.selection import as_losses, from_losses
 
     settings = configuration(config)
     days = window(logs, settings).train
     with shown("train") as progress:
         fitted = train_model(logs, settings, output, days=days, model=model, seed=seed, progress=progress)
     origin, first, last = origin_of(fitted), day_name(days[0]), day_name(days[-1])
+    judged = from_losses(origin.losses)
+    losses = {name: loss for name, loss in origin.losses.items() if name not in as_losses(judged)}
     if as_json:
         kind = {"model": output, "kind": fitted.name, "first_day": first, "last_day": last}
-        show_json({**kind, "rows": origin.rows, "losses": origin.losses})
+        show_json({**kind, "rows": origin.rows, "losses": losses, **({"r_losses": judged} if judged else {})})
         return
+    if judged:
+        show_report_table(selection_table(judged))
     say(f"wrote {output}: a {fitted.name} model of {origin.rows:,} exploration rows from {first} to {last}")
-    for name, loss in origin.losses.items():
+    for name, loss in losses.items():
         say(f"  {name}: {loss:.6g}")
     remark(f"next: paretune sweep {logs} --bundle {output}")

@@ -30,6 +30,7 @@ KINDS: Final = {  # kind -> module with `from_arrays(arrays, manifest)`
     "paper": "paretune.value.paper_net",
     "ridge": "paretune.value.ridge",
     "averaged": "paretune.value.ensemble",
+    "cautious": "paretune.value.caution",
 }
 ARRAYS: Final = "arrays.npz"
 MANIFEST: Final = "manifest.json"

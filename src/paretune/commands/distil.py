@@ -1,0 +1,151 @@
+"""`paretune distil`: a policy as a few rules that need no Python. An edge: the terminal, run folders, policy files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paretune.commands.output import JsonOption, plain, say, show_json, show_report_table
+
+if TYPE_CHECKING:
+    from paretune.config import Config
+    from paretune.frontier.front import Front, Policy
+    from paretune.frontier.given import Comparison
+    from paretune.records import Log
+
+ROWS = 20_000  # requests of the latest training days on which rules are fitted; more change no split worth having
+TREE, TABLE = "policy.json", "cohort_table.json"
+
+
+def distil(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `paretune sweep` wrote.")],
+    logs: Annotated[Path, typer.Argument(metavar="LOGS", help="The log that was swept.")],
+    *,
+    pick: Annotated[str, typer.Option(help="Label of a pick, or name of a swept policy.")] = "knee",
+    depth: Annotated[int, typer.Option(min=1, max=4, help="Questions on the way to a leaf.")] = 3,
+    bundle: Annotated[Path | None, typer.Option(metavar="DIR", help="The swept model; by default the run's own.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write; by default RUN/distilled.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Distil a policy into a shallow tree and a cohort table, and measure what is lost.
+
+    Rules are fitted to the model's values on the training days; the held-out days say what the rules lose against the policy itself.
+    Writes policy.json (the tree) and cohort_table.json: if / then / else on raw log columns, weights at every leaf,
+    the static weights as fallback.
+
+    \b
+    Examples:
+      paretune distil runs/latest logs/
+      paretune distil runs/latest logs/ --pick constrained --depth 2 --json
+    """
+    import numpy as np
+
+    from paretune.frontier.archive import load_front
+    from paretune.frontier.assemble import signs_of
+    from paretune.frontier.given import compare, given_sums
+    from paretune.frontier.sweep import choose
+    from paretune.logs.parquet import scan_log
+    from paretune.progress import shown
+    from paretune.report.archive import CONFIG, MODEL
+    from paretune.report.html import write_whole
+    from paretune.report.learning_tables import comparison_table
+    from paretune.run import anchor_of, checked_bundle, part_of, window
+    from paretune.value.distil import decide, grow_table, grow_tree, leaves
+    from paretune.value.distil_json import described, policy_json
+
+    settings, front = _swept(run / CONFIG), load_front(run)
+    policy = _policy(front, pick)
+    days = window(logs, settings)
+    model, surface = checked_bundle(bundle or run / MODEL, settings, days), settings.surface.build()
+    with shown("distil") as progress:
+        anchor = anchor_of(logs, settings, days=days.train, progress=part_of(progress, 0, 0.2))
+        weights = np.array(policy.scalarisation)
+        scale = signs_of(settings) / anchor.value
+        rows = _latest(logs, settings, days.train)
+        values = model.values(rows.state, surface.actions)
+        scores = ((values - values[:, :1]) * scale) @ weights
+        progress(0.3, "growing")
+        tree, table = grow_tree(rows, scores, settings, depth=depth), grow_table(rows, scores, settings)
+
+        def chosen(part: Log) -> Any:
+            full = choose(model.values(part.state, surface.actions) * scale.astype(np.float32), weights[None])
+            return np.column_stack([full, decide(tree, part), decide(table, part)])
+
+        held_out = scan_log(logs, settings, days=days.hold_out, progress=lambda share, _: progress(0.5 + 0.5 * share, "measuring the loss"))
+        sums = given_sums(chosen, held_out, settings, anchor=anchor)
+    names = (policy.name, f"tree of {len(leaves(tree))} leaves", f"table of {len(leaves(table))} rows")
+    found = compare(sums, names, settings, weights=weights * signs_of(settings))
+    folder = output or run / "distilled"
+    for i, (file, rules) in enumerate(((TREE, tree), (TABLE, table)), start=1):
+        about = {"pick": pick, "policy": policy.name, "objectives": _measured(found, i), "requests": found.n_rows}
+        written = json.dumps(plain(policy_json(rules, surface, about=about)), indent=1, ensure_ascii=False, allow_nan=False)
+        write_whole(folder / file, written.encode())
+    if as_json:
+        show_json({"tree": folder / TREE, "table": folder / TABLE, "comparison": found})
+        return
+    show_report_table(comparison_table(found))
+    for line in described(tree, surface):
+        say(line)
+    say(f"wrote {folder / TREE} and {folder / TABLE}")
+
+
+def _swept(path: Path) -> Config:
+    """Return the configuration of a run.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    from paretune.config import load_config
+    from paretune.errors import ArtefactError
+
+    if not path.exists():
+        raise ArtefactError(f"{path.parent} holds no whole run: {path.name} is missing", hint="make one with `paretune sweep LOGS`")
+    return load_config(path)
+
+
+def _policy(front: Front, pick: str) -> Policy:
+    """Return the swept policy behind a label or a name.
+
+    Raises:
+        ConfigError: there is none, or it is no member of the family.
+    """
+    from paretune.errors import ConfigError
+
+    picked = {choice.label: front.policies[choice.policy] for choice in front.picks}
+    found = picked.get(pick) or {policy.name: policy for policy in front.policies}.get(pick)
+    if found is None or not found.scalarisation:
+        labels = [label for label, policy in picked.items() if policy.scalarisation]
+        raise ConfigError(
+            f"{pick!r} is {'no pick of this run' if found is None else 'not a policy that chooses by one trade-off'}",
+            hint=f"choose one of {', '.join(labels)}, or the name of a swept policy",
+        )
+    return found
+
+
+def _latest(logs: Path, config: Config, days: tuple[int, ...]) -> Log:
+    """Return up to ROWS requests of the latest days."""
+    from paretune.logs.parquet import scan_log
+    from paretune.records import Log
+
+    parts: list[Log] = []
+    for day in reversed(days):
+        for part in scan_log(logs, config, days=[day]):
+            parts.append(part)
+            if sum(len(each) for each in parts) >= ROWS:
+                return Log.concat(parts).take(slice(0, ROWS))
+    return Log.concat(parts)
+
+
+def _measured(found: Comparison, i: int) -> dict[str, Any]:
+    return {
+        name: {
+            "lift": found.estimate[i, j],
+            "std_error": found.std_error[i, j],
+            "against_policy": found.gap[i, j],
+            "against_policy_std_error": found.gap_std_error[i, j],
+        }
+        for j, name in enumerate(found.objectives)
+    }

@@ -1,0 +1,100 @@
+"""The commands that look into what was learned, as typed: isolate and distil on a small log of the example."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paretune.cli import main
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_logs"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    traffic = runpy.run_path(str(EXAMPLE / "make_logs.py"))["day_of_traffic"]
+    for day in range(6):
+        target = folder / "logs" / f"day=2026-03-{day + 1:02d}"
+        target.mkdir(parents=True)
+        traffic(np.random.default_rng(day), 3000).write_parquet(target / "part-0.parquet")
+    assert main(["init", str(EXAMPLE / "weights.yaml"), "--logs", str(folder / "logs"), "-o", str(folder / "paretune.toml")]) == 0
+    text = (folder / "paretune.toml").read_text(encoding="utf-8")
+    for old, new in (
+        ("train_days = 14", "train_days = 4"),
+        ("hold_out_days = 7", "hold_out_days = 2"),
+        ("min_hits = 100", "min_hits = 5"),
+        ('model = "auto"', 'model = "ridge"'),
+        ("replicates = 1000", "replicates = 100"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "paretune.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def here(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(shop)
+    return shop
+
+
+@pytest.mark.usefixtures("here")
+def test_isolate_compares_groups_on_the_same_rows_and_draws_them(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["isolate", "logs", "--group", "taste=basket_value,user_vector", "--group", "place=country"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [group["group"] for group in told["groups"]] == ["all features", "taste", "place"]
+    everything, taste, _ = (group["gain"] for group in told["groups"])
+    assert everything > 0
+    assert told["groups"][1]["gap"] == pytest.approx(taste - everything)
+    assert Path("runs/isolation/isolation.svg").exists()
+    assert main(words) == 0  # models are reused, the table is printed
+    printed = capsys.readouterr().out
+    assert "basket_value, user_vector" in printed
+    assert "isolation.png" in printed
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("group", ["taste", "taste=", "taste=nothing"])
+def test_a_group_that_is_none_exits_2(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["isolate", "logs", "--group", group]) == 2
+    assert "taste" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_training_the_best_kind_prints_what_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path("paretune.toml").read_text(encoding="utf-8")
+    for old, new in (("candidates = []", 'candidates = ["ridge", "smooth"]'), ("max_epochs = 30", "max_epochs = 2")):
+        assert old in text
+        text = text.replace(old, new)
+    Path("best.toml").write_text(text, encoding="utf-8")
+    words = ["train", "logs", "--config", "best.toml", "--model", "best", "-o", "runs/best"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {one["name"] for one in told["r_losses"]} == {"ridge", "smooth"}
+    assert told["kind"] == told["r_losses"][0]["name"]
+    assert not any("R-loss" in name for name in told["losses"])
+
+
+@pytest.mark.usefixtures("here")
+def test_distil_writes_rules_that_need_no_python_and_says_what_they_lose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("paretune.run.publish_report", lambda *_: None)  # drawing is tested with the report
+    assert main(["sweep", "logs", "-o", "runs/monday"]) == 0
+    capsys.readouterr()
+    assert main(["distil", "runs/monday", "logs", "--depth", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["comparison"]["gap"][0] == [0, 0]
+    policy = json.loads(Path(told["tree"]).read_text(encoding="utf-8"))
+    assert policy["fallback"]["weights"]["purchase"] == 40
+    assert {"if", "then", "else"} == policy["policy"].keys()
+    assert policy["about"]["objectives"]["purchase"]["against_policy"] == told["comparison"]["gap"][1][0]
+    assert main(["distil", "runs/monday", "logs", "--pick", "knee"]) == 0
+    assert "if " in capsys.readouterr().out
+    assert main(["distil", "runs/monday", "logs", "--pick", "best"]) == 2
+    assert "knee" in capsys.readouterr().err
+    assert main(["distil", "runs/nowhere", "logs"]) == 3
