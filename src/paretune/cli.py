@@ -21,6 +21,7 @@ from paretune.commands.surface import surface
 from paretune.commands.sweep import sweep
 from paretune.commands.train import train
 from paretune.commands.version import version
+from paretune.commands.worth import worth
 from paretune.errors import ParetuneError
 
 TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors show where they come from
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, report, version):
+for command in (demo, init, check, surface, simulate, train, sweep, report, worth, version):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

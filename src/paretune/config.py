@@ -166,6 +166,7 @@ class Evaluation(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals, and of all bands together")
     replicates: int = Field(1000, ge=100, le=100_000, description="bootstrap replicates over users")
     min_hits: int = Field(100, ge=1, description="fewer logged requests with the policy's action: no estimate")
+    smallest_lift_pct: float = Field(1.0, gt=0, description="smallest relative lift worth having, in per cent")
 
 
 class Training(Section):
