@@ -16,6 +16,7 @@ from paretune.commands.check import check
 from paretune.commands.demo import demo
 from paretune.commands.init import init
 from paretune.commands.report import report
+from paretune.commands.sessions import sessions
 from paretune.commands.simulate import simulate
 from paretune.commands.surface import surface
 from paretune.commands.sweep import sweep
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, report, worth, version):
+for command in (demo, init, check, surface, simulate, train, sweep, report, worth, sessions, version):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
