@@ -19,11 +19,13 @@ from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
+from paretune.commands.sessions import sessions
 from paretune.commands.simulate import simulate
 from paretune.commands.surface import surface
 from paretune.commands.sweep import sweep
 from paretune.commands.train import train
 from paretune.commands.version import version
+from paretune.commands.worth import worth
 from paretune.errors import ParetuneError
 
 TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors show where they come from
@@ -37,7 +39,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+<<<<<<< HEAD
 for command in (demo, init, check, surface, plan_exploration, simulate, train, isolate, sweep, distil, report, version):
+=======
+for command in (demo, init, check, surface, simulate, train, sweep, report, worth, sessions, version):
+>>>>>>> worth
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
+from paretune.frontier.archive import FRONT
 from paretune.frontier.assemble import assemble_front
 from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay
 from paretune.frontier.hull import lift_curve
@@ -63,6 +64,11 @@ def has_candidates(logs: Path, config: Config) -> bool:
     schema, _ = file_schema(log_files(logs, config)[0])
     names = config.logs.columns
     return names.candidate_ids in schema and names.candidate_scores in schema
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder holds a run rather than logs."""
+    return (folder / FRONT).is_file()
 
 
 def part_of(progress: Progress, start: float, end: float) -> Progress:
