@@ -39,11 +39,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-<<<<<<< HEAD
-for command in (demo, init, check, surface, plan_exploration, simulate, train, isolate, sweep, distil, report, version):
-=======
-for command in (demo, init, check, surface, simulate, train, sweep, report, worth, sessions, version):
->>>>>>> worth
+COMMANDS = (
+    demo,
+    init,
+    check,
+    surface,
+    plan_exploration,
+    simulate,
+    train,
+    isolate,
+    sweep,
+    worth,
+    sessions,
+    distil,
+    report,
+    version,
+)  # in the order of the journey
+for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -176,7 +176,6 @@ class Evaluation(Section):
     estimator: Literal["auto", "hit", "action-kernel", "overlap", "overlap-replay"] = Field(
         "auto", description="auto = overlap-replay where the log has candidates, else action-kernel; hit = exact actions only, the paper's"
     )
-    min_hits: int = Field(100, ge=1, description="fewer logged requests with the policy's action: no estimate")
     smallest_lift_pct: float = Field(1.0, gt=0, description="smallest relative lift worth having, in per cent")
 
 
