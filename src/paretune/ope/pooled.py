@@ -144,5 +144,12 @@ def pooled_sums(
 
 def join_pooled(parts: list[PooledSums]) -> PooledSums:
     """Return the sums of several sets of policies over the same rows, side by side."""
-    axis = {"weight": 2, "square": 2, "residual": 2, "advantage": 1, "tilt": 1, "tilt_square": 1, "distance": 1}  # of the policies
-    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts], axis=at) for name, at in axis.items()})
+
+    def side_by_side(name: str, axis: int) -> Floats:
+        return np.concatenate([getattr(part, name) for part in parts], axis=axis)
+
+    return replace(
+        parts[0],
+        **{name: side_by_side(name, 2) for name in ("weight", "square", "residual")},  # type: ignore[arg-type]
+        **{name: side_by_side(name, 1) for name in ("advantage", "tilt", "tilt_square", "distance")},  # type: ignore[arg-type]
+    )
