@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
+from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, isolate, distil, report, version):
+for command in (demo, init, check, surface, simulate, train, sweep, calibrate, isolate, distil, report, version):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
