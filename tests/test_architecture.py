@@ -60,6 +60,7 @@ EDGES = {
     "frontier/archive.py": "writes and reads fronts",
     "report/archive.py": "writes and reads run folders",
     "report/html.py": "writes the report and pictures",
+    "report/plan.py": "writes the page of a plan",
     "run.py": "reads logs, writes models and run folders",
     "sim/kuairand.py": "reads the user's download",
     "sim/kuairand_data.py": "reads the user's download",

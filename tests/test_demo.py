@@ -10,6 +10,8 @@ from paretune import demo
 from paretune.cli import main
 from paretune.demo import Demo, Sizes, outcome_table, run_demo
 from paretune.errors import ConfigError
+from paretune.report.archive import load_run
+from paretune.report.contents import report_figures
 from paretune.report.tables import MISSING
 from paretune.sim.abtest import SUCCESSFUL
 
@@ -37,6 +39,15 @@ def test_the_report_stands_alone_and_every_picture_is_there(found: Demo, folder:
     names = {path.name for path in (folder / "figures").iterdir()}
     wanted = ("front", "lifts", "picks", "weights", "contribution", "log", "ranges", "engagement")
     assert names == {f"{name}{ending}" for name in wanted for ending in (".png", ".svg")}
+
+
+def test_the_run_keeps_online_lifts_and_truth_so_that_its_report_can_be_drawn_again(found: Demo, folder: Path) -> None:
+    again = load_run(folder)
+    assert again.online is not None
+    assert found.findings.online is not None
+    np.testing.assert_array_equal(again.online.high, found.findings.online.high)
+    np.testing.assert_array_equal(again.truth, found.findings.truth)
+    assert "truth" in dict(report_figures(again))["front"].to_json()
 
 
 def test_the_table_has_offline_online_and_truth_for_each_pick_and_the_matched_static_weights(found: Demo) -> None:

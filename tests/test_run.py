@@ -1,9 +1,11 @@
 """One run over a folder of logs: what is reused, what is refused, what is left behind."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from paretune import run
@@ -103,11 +105,21 @@ def test_a_model_of_other_settings_seed_or_days_is_not_reused(swept: tuple[Findi
     _, folder = swept
     config, model = shop_config(), folder / "model"
     days = window(logs, config)
-    assert earlier_model(model, config, days, seed=0) is not None
-    assert earlier_model(model, config, days, seed=1) is None
-    assert earlier_model(model, shop_config(min_hits=6), days, seed=0) is None
-    assert earlier_model(model, config, Window(days.train[1:], days.hold_out), seed=0) is None
-    assert earlier_model(folder / "nowhere", config, days, seed=0) is None
+    assert earlier_model(model, logs, config, days, seed=0) is not None
+    assert earlier_model(model, logs, config, days, seed=1) is None
+    assert earlier_model(model, logs, shop_config(min_hits=6), days, seed=0) is None
+    assert earlier_model(model, logs, config, Window(days.train[1:], days.hold_out), seed=0) is None
+    assert earlier_model(folder / "nowhere", logs, config, days, seed=0) is None
+
+
+def test_a_model_of_another_log_is_not_reused(swept: tuple[Findings, Path], logs: Path, tmp_path: Path) -> None:
+    _, folder = swept
+    config, model = shop_config(), folder / "model"
+    copied = shutil.copytree(logs, tmp_path / "logs")  # keeps the files' times
+    assert earlier_model(model, copied, config, window(copied, config), seed=0) is not None
+    first = next(copied.glob("day=2026-03-02/*.parquet"))
+    pl.read_parquet(first).reverse().write_parquet(first)
+    assert earlier_model(model, copied, config, window(copied, config), seed=0) is None
 
 
 def test_a_bundle_that_saw_the_held_out_days_or_another_surface_is_refused(logs: Path, tmp_path: Path) -> None:

@@ -18,12 +18,15 @@ from paretune.commands.demo import demo
 from paretune.commands.distil import distil
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
+from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
+from paretune.commands.sessions import sessions
 from paretune.commands.simulate import simulate
 from paretune.commands.surface import surface
 from paretune.commands.sweep import sweep
 from paretune.commands.train import train
 from paretune.commands.version import version
+from paretune.commands.worth import worth
 from paretune.errors import ParetuneError
 
 TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors show where they come from
@@ -37,7 +40,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, calibrate, isolate, distil, report, version):
+COMMANDS = (
+    demo,
+    init,
+    check,
+    surface,
+    plan_exploration,
+    simulate,
+    train,
+    isolate,
+    sweep,
+    worth,
+    sessions,
+    calibrate,
+    distil,
+    report,
+    version,
+)  # in the order of the journey
+for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -26,7 +26,7 @@ from paretune.errors import ConfigError
 from paretune.frontier.front import Front, Policy
 from paretune.frontier.references import describe
 from paretune.ports import Progress, ValueModel, silent
-from paretune.report.archive import FIGURES, MODEL, PAGE
+from paretune.report.archive import FIGURES, MODEL, PAGE, save_run
 from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.diagnostics import WeightRange, engagement_figure, weight_range_figure
 from paretune.report.html import Section, save_figures, write_report
@@ -144,6 +144,7 @@ def run_demo(
     found = replace(found, online=online, truth=truth.lift[: len(found.front.policies)])
     result = Demo(found, readout, tested, truth, average, (), folder / PAGE)
     with clock.stage("report"):
+        save_run(found, folder)  # again, with what the world knows
         publish_demo(result, folder, title=f"paretune demo: {feed.name}, {feed.setting}")
     _mark(folder, plan, None)
     progress(1.0, "done")

@@ -19,6 +19,7 @@ Bools = NDArray[Any]
 
 PRODUCTION = 0  # index of the static weights among the actions
 OFF_GRID = -1  # index of weights that are no action
+NO_TIME = -(2**63)  # time of a row that has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Log:
     state: State
     candidates: Candidates | None = None
     elected: Bools | None = None  # (n,) reason POLICY or FALLBACK: the request itself decided what it was served; None = no row
+    time_us: Ints | None = None  # (n,) int64 microseconds since 1970-01-01 UTC, NO_TIME where missing; None = the log has no times
 
     def __len__(self) -> int:
         return len(self.user)

@@ -6,6 +6,8 @@ says otherwise is refused; what is there already and fits is not made again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ import numpy as np
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
+from paretune.frontier.archive import FRONT
 from paretune.frontier.assemble import assemble_front
-from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums
+from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay
 from paretune.frontier.hull import lift_curve
 from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
@@ -29,10 +32,11 @@ from paretune.report.archive import MODEL, publish_report, save_run
 from paretune.report.contents import Findings
 from paretune.seeds import stream
 from paretune.surface.contribution import head_contribution
-from paretune.value.bundle import load_model
+from paretune.value.bundle import load_model, save_model
 from paretune.value.train import fit
 
 SAMPLE_REQUESTS = 5000  # exploration rows whose candidates speak for the heads
+TAUGHT_BY = "taught_by.json"  # beside a run's model: which files of the log it was trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,21 @@ def has_candidates(logs: Path, config: Config) -> bool:
     return names.candidate_ids in schema and names.candidate_scores in schema
 
 
+def is_run(folder: Path) -> bool:
+    """Say whether a folder holds a run rather than logs."""
+    return (folder / FRONT).is_file()
+
+
 def part_of(progress: Progress, start: float, end: float) -> Progress:
     """Return a progress that moves the given one from start to end."""
     return lambda share, doing: progress(start + (end - start) * share, doing)
+
+
+def files_taught(logs: Path, config: Config, days: tuple[int, ...]) -> bytes:
+    """Return, as JSON, a hash of the names, sizes and times of change of the files that may hold rows of some days."""
+    files = [file.path for file in log_files(logs, config) if file.day is None or file.day in days]
+    seen = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return json.dumps({"files": len(seen), "sha256": hashlib.sha256(json.dumps(seen).encode()).hexdigest()}).encode()
 
 
 def with_model(config: Config, model: str | None) -> Config:
@@ -111,7 +127,7 @@ def train_model(
     explored_only = replayed and config.training.model != "best"  # other kinds than replay learn from production rows too
     log = read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=part_of(progress, 0, 0.2))
     fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
-    fitted.save(folder)
+    save_model(fitted, folder, extra={TAUGHT_BY: files_taught(logs, config, days)})  # type: ignore[arg-type]
     if checkpoint.is_dir():
         shutil.rmtree(checkpoint)
     return fitted
@@ -125,15 +141,15 @@ def origin_of(model: ValueModel) -> Any:
     return one.origin
 
 
-def earlier_model(folder: Path, config: Config, days: Window, *, seed: int) -> ValueModel | None:
-    """Return the model of an earlier run where it was trained with this configuration, seed and days, else None."""
+def earlier_model(folder: Path, logs: Path, config: Config, days: Window, *, seed: int) -> ValueModel | None:
+    """Return the model of an earlier run where it was trained with this configuration and seed on these days of these files, else None."""
     try:
         model = load_model(folder)
-    except ArtefactError:
+        taught = (folder / TAUGHT_BY).read_bytes()
+    except (ArtefactError, OSError):
         return None
     origin = origin_of(model)
-    same = origin.config == config and origin.seed == seed and days.train[0] <= origin.first_day and origin.last_day <= days.train[-1]
-    return model if same else None
+    return model if origin.config == config and origin.seed == seed and taught == files_taught(logs, config, days.train) else None
 
 
 def train_or_reuse(logs: Path, config: Config, folder: Path, *, days: Window, seed: int = 0, progress: Progress = silent) -> ValueModel:
@@ -169,18 +185,20 @@ def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:
 
 
 def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Progress = silent) -> Anchor:
-    """Return what production is worth, from the latest of the training days on, as many as give enough production rows.
+    """Return what production is worth, from the latest of the training days on, as many as give enough production rows (and candidates).
 
     Raises:
         DataError: an objective never earned anything.
     """
-    parts, rows = [], 0
+    replayed = wants_replay(config) and has_candidates(logs, config)
+    parts, produced, listed = [], 0, 0
     for done, day in enumerate(reversed(days)):
-        for part in scan_log(logs, config, days=[day]):
+        for part in scan_log(logs, config, days=[day], candidates=replayed, explored_only=produced >= ANCHOR_ROWS):
             parts.append(part)
-            rows += len(part.production())
+            produced += int(part.produced.sum())
+            listed += 0 if part.candidates is None else int((part.explored & (np.diff(part.candidates.offsets) > 0)).sum())
         progress((done + 1) / len(days), "what production is worth")
-        if rows >= ANCHOR_ROWS:
+        if produced >= ANCHOR_ROWS and (not replayed or listed >= ANCHOR_ROWS):
             break
     return fit_anchor(Log.concat(parts), config)
 
@@ -253,7 +271,7 @@ def sweep_logs(
     refuse_unfit(check, logs)
     days = window(logs, config)
     asked = with_model(config, model)
-    fitted = checked_bundle(bundle, config, days) if bundle is not None else earlier_model(folder / MODEL, asked, days, seed=seed)
+    fitted = checked_bundle(bundle, config, days) if bundle is not None else earlier_model(folder / MODEL, logs, asked, days, seed=seed)
     if fitted is None:
         fitted = train_model(logs, asked, folder / MODEL, days=days.train, seed=seed, progress=part_of(progress, 0.15, 0.7))
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
@@ -277,4 +295,5 @@ def contribution_of(logs: Path, config: Config) -> Floats:
 
 
 def _held_out(logs: Path, config: Config, days: Window, progress: Progress) -> Iterator[Log]:
-    return scan_log(logs, config, days=days.hold_out, progress=lambda share, _: progress(share, "sweeping"))
+    overlapping = config.evaluation.estimator in {"auto", "overlap", "overlap-replay"} and has_candidates(logs, config)
+    return scan_log(logs, config, days=days.hold_out, candidates=overlapping, progress=lambda share, _: progress(share, "sweeping"))

@@ -133,4 +133,6 @@ def _pick(written: dict[str, Any]) -> Pick:
 def _policy(written: dict[str, Any]) -> Policy:
     weights = None if written["weights"] is None else np.array(written["weights"], dtype=np.float64)
     cohorts = tuple((str(name), float(alpha)) for name, alpha in written["cohort_alphas"])
-    return Policy(**{**written, "weights": weights, "cohort_alphas": cohorts, "scalarisation": tuple(written["scalarisation"])})
+    tables = tuple((str(name), tuple(float(w) for w in vector)) for name, vector in written.get("cohort_weights", ()))
+    read = {"weights": weights, "cohort_alphas": cohorts, "scalarisation": tuple(written["scalarisation"]), "cohort_weights": tables}
+    return Policy(**{**written, **read})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from paretune.config import Config
+from paretune.frontier.cohort_static import cohort_statics, cohort_table, table_shares
 from paretune.frontier.front import Front, Pick, Policy
 from paretune.frontier.lifts import estimated_lift, lifts_of, refuse_idle, with_production
 from paretune.frontier.pareto import non_dominated
@@ -106,6 +107,10 @@ def assemble_front(
         add_static(Policy(f"best static ({describe(surface, weights)})", "best static", weights=weights), static)
     for choice in _distinct(choices):
         add_static(*matched_static(surface, shares[choice.policy] @ surface.actions, of=choice.label))
+    if len(sums.family.cohorts) > 1:
+        table = cohort_statics(sums, surface, signs, half=choosing, min_hits=evaluation.min_hits)
+        column = _half(cohort_policy_sums(sums, size + table - 1), reporting)
+        add(cohort_table(sums, surface, table), column, table_shares(sums, table))
     if len(sums.family.cohorts) > 1 and len(objectives) == 2:
         policy = _cohort_policy(sums, members)
         at = add(policy, _half(cohort_policy_sums(sums, members), reporting), cohort_action_shares(sums, members))

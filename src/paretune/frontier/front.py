@@ -25,7 +25,7 @@ class Lifts:
     band_high: Floats  # (P, M)
     replicates: Floats  # (B, P, M) bootstrap draws around the estimate
     production: Floats  # (M,) value of the static weights
-    hits: Ints  # (P,) exploration rows that carry the evidence
+    hits: Ints  # (P,) exploration rows that carry the evidence: hits, or effective rows of a pooled estimator
     estimator: str
     confidence: float
     n_rows: int
@@ -37,11 +37,12 @@ class Policy:
     """A family member: the scalarisation that chooses an action per request, or one fixed weight vector."""
 
     name: str
-    kind: str  # "alpha", "static", "best static", "matched static", "cohort"
+    kind: str  # "alpha", "static", "best static", "matched static", "cohort", "cohort table"
     alpha: float | None = None  # weight of the first objective, in relative-lift units
     cohort_alphas: tuple[tuple[str, float], ...] = ()  # one alpha per cohort
     weights: Floats | None = None  # (m,) of a static policy
     scalarisation: tuple[float, ...] = ()  # (M,) weight of each objective, in relative-lift units; empty for static and cohort policies
+    cohort_weights: tuple[tuple[str, tuple[float, ...]], ...] = ()  # full static weights per cohort, of a cohort table
 
 
 @dataclass(frozen=True, slots=True)

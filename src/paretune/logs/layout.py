@@ -37,6 +37,7 @@ def needed_columns(schema: Schema, config: Config, *, source: str, candidates: b
     wanted: list[tuple[str, str, str]] = [  # column, kind, configuration key
         *((getattr(names, fixed), kind, f"logs.columns.{fixed}") for fixed, kind in _fixed(candidates).items()),
         *((getattr(names, o), _KIND[o], f"logs.columns.{o}") for o in optional if getattr(names, o) in schema),
+        *(((names.ts, "time", "logs.columns.ts"),) if names.ts in schema and _is_time(schema[names.ts]) else ()),
         *((objective.column, "number", f"objectives[{objective.name}].column") for objective in config.objectives),
         *((name, "number", "features.numeric") for name in config.features.numeric),
         *((name, "category", "features.categorical") for name in config.features.categorical),
@@ -105,6 +106,10 @@ def _is_text(dtype: pl.DataType) -> bool:
     return dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum)
 
 
+def _is_time(dtype: pl.DataType) -> bool:
+    return dtype.is_integer() or isinstance(dtype, pl.Datetime)
+
+
 def _is_number(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)
 
@@ -115,6 +120,7 @@ _READABLE: dict[str, Callable[[pl.DataType], bool]] = {
     "text": _is_text,
     "number": _is_number,
     "integer": lambda d: d.is_integer() or d == pl.Null,
+    "time": _is_time,
     "category": lambda d: d.is_numeric() or _is_text(d) or d in (pl.Boolean, pl.Null),
     "vector": lambda d: d == pl.Binary or ((inner := _items(d)) is not None and inner.is_numeric()),
     "integers": lambda d: d == pl.Binary or ((inner := _items(d)) is not None and inner.is_integer()),
@@ -124,6 +130,7 @@ _EXPECTED = {
     "text": "text",
     "number": "a number",
     "integer": "integers",
+    "time": "a datetime or integer microseconds",
     "category": "text, a number or a boolean",
     "vector": "lists of numbers or binary cells",
     "integers": "lists of integers or binary cells",

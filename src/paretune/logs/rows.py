@@ -15,7 +15,7 @@ from paretune.config import Config
 from paretune.logs import decode
 from paretune.logs.reward import rewards
 from paretune.logs.schema import IDS_DTYPE, REASON_EXPLORE, REASON_FALLBACK, REASON_POLICY, WEIGHTS_DTYPE
-from paretune.records import OFF_GRID, PRODUCTION, Bools, Candidates, Categorical, Floats, Ints, Log, State
+from paretune.records import NO_TIME, OFF_GRID, PRODUCTION, Bools, Candidates, Categorical, Floats, Ints, Log, State
 from paretune.surface.heads import Surface
 
 DAY = "__day"  # int32 day that the reader adds to a batch
@@ -79,6 +79,7 @@ def decode_rows(frame: pl.DataFrame, config: Config, surface: Surface) -> Rows:
         state=state,
         candidates=candidates,
         elected=elected,
+        time_us=_times(frame[names.ts]) if names.ts in frame else None,
     )
     return Rows(log, pl.DataFrame(facts))
 
@@ -110,6 +111,11 @@ def _actions(frame: pl.DataFrame, config: Config, surface: Surface, explored: Bo
         facts["weights_match"] = same | frame[names.weights].is_null().to_numpy()
         action[absent] = found[absent[~claimed]]
     return np.where(explored & (action == PRODUCTION), np.int32(production_twin(surface)), action)
+
+
+def _times(column: pl.Series) -> Ints:
+    numbers = column.dt.epoch("us") if isinstance(column.dtype, pl.Datetime) else column.cast(pl.Int64, strict=False)
+    return numbers.fill_null(NO_TIME).to_numpy()
 
 
 def _state(frame: pl.DataFrame, config: Config, facts: dict[str, Any]) -> State:

@@ -1,6 +1,6 @@
 """A run's folder: what a sweep leaves behind and what the report is drawn from. An edge: writes and reads files.
 
-config.toml  front.json  front.parquet  curve.parquet  replicates.npy  check.json  heads.json  model/  report.html  figures/
+config.toml  front.json  front.parquet  curve.parquet  replicates.npy  check.json  heads.json  simulated.json  model/  report.html  figures/
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from paretune.errors import ArtefactError
 from paretune.frontier.archive import load_front, save_front
 from paretune.frontier.hull import Curve
 from paretune.logs.checks import LogCheck, RuleResult
+from paretune.records import Floats
 from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.html import save_figures, write_report, write_whole
+from paretune.report.tables import Outcome
 
-CONFIG, CHECK, HEADS, MODEL, PAGE, FIGURES = "config.toml", "check.json", "heads.json", "model", "report.html", "figures"
+CONFIG, CHECK, HEADS, SIMULATED = "config.toml", "check.json", "heads.json", "simulated.json"
+MODEL, PAGE, FIGURES = "model", "report.html", "figures"
 
 
 def save_run(findings: Findings, folder: Path, *, curve: Curve | None = None) -> None:
-    """Write all that a report needs into a folder; truth and online results are the caller's."""
+    """Write all that a report needs into a folder; what a simulated world knows of the policies too, where it was asked."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / CONFIG, dump_config(findings.config).encode())
     save_front(findings.front, folder, heads=findings.config.surface.build().names, curve=curve)
@@ -33,6 +36,15 @@ def save_run(findings: Findings, folder: Path, *, curve: Curve | None = None) ->
         _write(folder / CHECK, {field.name: _plain(getattr(findings.check, field.name)) for field in fields(LogCheck)})
     if findings.contribution is not None:
         _write(folder / HEADS, findings.contribution.tolist())
+    known: dict[str, Any] = {}
+    if findings.online is not None:
+        known["online"] = {field.name: _plain(getattr(findings.online, field.name)) for field in fields(Outcome)}
+    if findings.truth is not None:
+        known["truth"] = _plain(findings.truth)
+    if known:
+        _write(folder / SIMULATED, known)
+    else:
+        (folder / SIMULATED).unlink(missing_ok=True)  # of an earlier run in this folder
 
 
 def load_run(folder: Path) -> Findings:
@@ -45,9 +57,12 @@ def load_run(folder: Path) -> Findings:
     try:
         check = _check(json.loads((folder / CHECK).read_text(encoding="utf-8"))) if (folder / CHECK).exists() else None
         heads = np.array(json.loads((folder / HEADS).read_text(encoding="utf-8"))) if (folder / HEADS).exists() else None
+        known = json.loads((folder / SIMULATED).read_text(encoding="utf-8")) if (folder / SIMULATED).exists() else {}
+        online = Outcome(**{name: _numbers(value) for name, value in known["online"].items()}) if "online" in known else None
+        truth = _numbers(known["truth"]) if "truth" in known else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{folder} holds no whole run: {error!r}", hint="make it again with `paretune sweep LOGS`") from error
-    return Findings(load_config(folder / CONFIG), front, check, heads)
+    return Findings(load_config(folder / CONFIG), front, check, heads, online, truth)
 
 
 def publish_report(findings: Findings, folder: Path, *, title: str = "paretune report") -> Path:
@@ -65,10 +80,19 @@ def _write(path: Path, value: Any) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return [None if isinstance(item, float) and not math.isfinite(item) else item for item in value.tolist()]
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, tuple) and value and isinstance(value[0], RuleResult):
         return [{field.name: getattr(rule, field.name) for field in fields(RuleResult)} for rule in value]
     return value
+
+
+def _numbers(written: Any) -> Floats:
+    """Return an array of what `_plain` made of one; null is NaN."""
+    return np.array(written, dtype=np.float64)
 
 
 def _check(written: dict[str, Any]) -> LogCheck:

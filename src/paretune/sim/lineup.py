@@ -41,7 +41,10 @@ class Lineup:
             DataError: a policy that chooses has no model.
         """
         served = np.tile(self.fixed, (len(arrivals), 1))
-        choosing = [p for p, policy in enumerate(self.policies) if policy.weights is None]
+        for p, policy in enumerate(self.policies):
+            if policy.cohort_weights:
+                served[:, p] = self._from_table(policy, arrivals.cohort)
+        choosing = [p for p, policy in enumerate(self.policies) if policy.weights is None and not policy.cohort_weights]
         if not choosing:
             return served
         if self.model is None:
@@ -58,6 +61,12 @@ class Lineup:
                 if not self.policies[p].scalarisation:
                     served[rows, p] = self._by_cohort(self.policies[p], relative, part.cohort)
         return served
+
+    def _from_table(self, policy: Policy, cohort: Ints) -> Ints:
+        """Return each request's static action under its cohort's row of a table; cohorts that have none keep the static weights."""
+        weights = dict(policy.cohort_weights)
+        rows = [np.abs(self.actions - weights[name]).max(axis=1).argmin() if name in weights else PRODUCTION for name in self.cohorts]
+        return np.array(rows)[cohort]
 
     def _by_cohort(self, policy: Policy, relative: Floats, cohort: Ints) -> Ints:
         """Return each request's action under its cohort's trade-off; cohorts that have none keep the static weights."""

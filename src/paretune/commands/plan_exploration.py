@@ -1,0 +1,215 @@
+"""`paretune plan-exploration`: how much exploration a question needs, and what it costs. An edge: the terminal, pictures and pages on disk.
+
+The rule: what was not given is read from the log, and what is not known is said to be unknown; a share or a lift on the command line is in
+per cent.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, say, show_json, show_report_table
+
+if TYPE_CHECKING:
+    from paretune.config import Config
+    from paretune.explore.planner import Grid, Plan
+    from paretune.explore.rates import TrafficSums
+
+_PER_DAY = {"": 1.0, "/day": 1.0, "/d": 1.0, "/hour": 24.0, "/h": 24.0}
+
+
+def plan_exploration(
+    logs: Annotated[Path | None, typer.Argument(metavar="[LOGS]", help="A log to read rates, traffic and cost from.")] = None,
+    *,
+    config: ConfigOption = CONFIG,
+    lift: Annotated[float, typer.Option(help="Relative lift to resolve, in per cent.")] = 1.0,
+    power: Annotated[float, typer.Option(help="Probability of seeing it, in per cent.")] = 80.0,
+    traffic: Annotated[str, typer.Option(metavar="N/day", help="Requests, e.g. 10e6/day; else the log's rows per day.")] = "",
+    share: Annotated[float | None, typer.Option(help="Per cent of requests explored; else exploration.share.")] = None,
+    rates: Annotated[str, typer.Option(metavar="A=P,B=P", help="Share of requests with each event; else the log's.")] = "",
+    grid: Annotated[str, typer.Option(metavar="NxN", help="Levels per tuned head, e.g. 7x7; else the configuration's.")] = "",
+    days: Annotated[float | None, typer.Option(help="Days to evaluate on; else evaluation.hold_out_days.")] = None,
+    estimator: Annotated[
+        str, typer.Option(help="paper, hits, kernel or replay; auto = replay where the log has candidates, else kernel.")
+    ] = "auto",
+    gain: Annotated[float | None, typer.Option(help="Gain over the paper's estimator, measured on your grid.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write a page and pictures there.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how much exploration a lift needs.
+
+    Rows, days and cost for several grids and shares, and what would be enough. Without LOGS, give --rates and --traffic;
+    with --rates and --grid no configuration is needed.
+
+    \b
+    Examples:
+      paretune plan-exploration logs/
+      paretune plan-exploration --traffic 10e6/day --rates save=0.18,p2p=0.35 --grid 7x7
+      paretune plan-exploration logs/ --lift 2 --share 1.25 --days 14 --output plan/
+    """
+    from paretune.report.plan import plan_sentences, plan_summary, plan_tables, publish_plan
+
+    given = parse_rates(rates)
+    settings = None if given and grid and logs is None and not config.exists() else configuration(config)
+    plan = make_plan(
+        settings,
+        logs,
+        given=given,
+        lift=lift,
+        power=power,
+        traffic=parse_traffic(traffic),
+        share=share,
+        grid=grid,
+        days=days,
+        estimator=estimator,
+        gain=gain,
+    )
+    page = None if output is None else publish_plan(plan, output)
+    if as_json:
+        show_json({**plan_summary(plan), "report": page})
+        return
+    for table in plan_tables(plan):
+        show_report_table(table)
+    for sentence in plan_sentences(plan):
+        say(sentence)
+    if page is not None:
+        say(f"report: {page}")
+
+
+def make_plan(
+    settings: Config | None,
+    logs: Path | None,
+    *,
+    given: dict[str, float],
+    lift: float,
+    power: float,
+    traffic: float,
+    share: float | None,
+    grid: str,
+    days: float | None,
+    estimator: str,
+    gain: float | None,
+) -> Plan:
+    """Return the plan that a command line, a configuration and a log ask for.
+
+    Raises:
+        ConfigError: something is missing, or out of range.
+        LogError: the log cannot be read.
+        DataError: the log earns nothing of an objective.
+    """
+    from paretune.errors import ConfigError
+    from paretune.explore.planner import ESTIMATORS, Aim, Estimator, Grid, Plan, usual_grids
+    from paretune.explore.rates import Rate
+    from paretune.run import has_candidates
+
+    heads = [] if settings is None else [head.tune.levels for head in settings.surface.heads if head.tune]
+    asked = parse_grid(grid) if grid else Grid(tuple(heads))
+    known = list(given) if settings is None else [objective.name for objective in settings.objectives]
+    if unknown := sorted(set(given) - set(known)):
+        raise ConfigError(f"--rates names {unknown}, which are no objectives", hint=f"objectives are {', '.join(known)}")
+    seen, per_day = (None, math.nan) if logs is None or settings is None else read_traffic(logs, settings)
+    logged = {} if seen is None or not set(known) - set(given) else {rate.objective: rate for rate in seen.rates(tuple(known))}
+    if missing := [name for name in known if name not in given and name not in logged]:
+        raise ConfigError(f"rates of {missing} are not known", hint="name a log, or give --rates save=0.18,p2p=0.35")
+    if days is not None and not days > 0:
+        raise ConfigError(f"--days {days:g}", hint="give the days to evaluate on, e.g. 7")
+    if estimator not in {"auto", *ESTIMATORS}:
+        raise ConfigError(f"there is no estimator {estimator!r}", hint=f"auto, or one of {', '.join(ESTIMATORS)}")
+    if estimator == "auto":
+        listed = logs is not None and settings is not None and has_candidates(logs, settings)
+        estimator = "replay" if listed else "kernel"
+    chosen = ESTIMATORS[estimator]
+    if gain is not None:
+        if not gain > 0:
+            raise ConfigError(f"--gain {gain:g}", hint="give how many times smaller the squared error is than the paper's, e.g. 15")
+        chosen = Estimator(chosen.name, f"{chosen.title}, gain {gain:g}", gain, chosen.measured_on and asked.actions)
+    explored = (share / 100) if share is not None else 0.0125 if settings is None else settings.exploration.share
+    return Plan(
+        aim=Aim(lift / 100, power / 100, 0.95 if settings is None else settings.evaluation.confidence),
+        rates=tuple(Rate.clipped(name, given[name]) if name in given else logged[name] for name in known),
+        grid=asked,
+        grids=usual_grids(asked),
+        share=explored,
+        shares=tuple(s for s in (explored, 2 * explored, 4 * explored) if s <= 1 or s == explored),
+        estimator=chosen,
+        requests_per_day=per_day if math.isnan(traffic) else traffic,
+        days=days or (7.0 if settings is None else float(settings.evaluation.hold_out_days)),
+        cost=None if seen is None else seen.cost(),
+    )
+
+
+def read_traffic(logs: Path, settings: Config) -> tuple[TrafficSums, float]:
+    """Return the sums of a log and its rows per day, a part of it at a time."""
+    from paretune.errors import LogError
+    from paretune.explore.rates import traffic_sums
+    from paretune.logs.parquet import scan_log
+    from paretune.progress import shown
+
+    total, days = None, set()
+    with shown("plan") as progress:
+        for part in scan_log(logs, settings, progress=progress):
+            sums = traffic_sums(part)
+            total = sums if total is None else total + sums
+            days |= set(part.day.tolist())
+    if total is None:
+        raise LogError(f"{logs} has no rows", hint="name a log with rows, or give --rates and --traffic")
+    return total, float(total.rows.sum()) / len(days)
+
+
+def parse_rates(text: str) -> dict[str, float]:
+    """Return the rates in `save=0.18,p2p=0.35`.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    from paretune.errors import ConfigError
+
+    found: dict[str, float] = {}
+    for part in filter(None, (word.strip() for word in text.split(","))):
+        name, _, number = part.rpartition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            name = ""
+        if not name.strip():
+            raise ConfigError(f"--rates {text!r} cannot be read at {part!r}", hint="write save=0.18,p2p=0.35")
+    return found
+
+
+def parse_traffic(text: str) -> float:
+    """Return requests per day in `10e6/day` or `400000/hour`; NaN for an empty text.
+
+    Raises:
+        ConfigError: it is not of this form, or not positive.
+    """
+    from paretune.errors import ConfigError
+
+    if not text:
+        return math.nan
+    number, slash, unit = text.replace(",", "").partition("/")
+    try:
+        requests = float(number) * _PER_DAY[slash + unit.strip().lower()]
+    except (ValueError, KeyError):
+        requests = math.nan
+    if not (math.isfinite(requests) and requests > 0):
+        raise ConfigError(f"--traffic {text!r} cannot be read", hint="write 10e6/day or 400000/hour")
+    return requests
+
+
+def parse_grid(text: str) -> Grid:
+    """Return the grid in `7x7`.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    from paretune.errors import ConfigError
+    from paretune.explore.planner import Grid
+
+    if not re.fullmatch(r"\d{1,3}([x×*]\d{1,3}){0,4}", text.strip().lower()):
+        raise ConfigError(f"--grid {text!r} cannot be read", hint="write levels per tuned head, e.g. 7x7, or 9 for one head")
+    return Grid(tuple(int(part) for part in re.split(r"[x×*]", text.strip().lower())))
