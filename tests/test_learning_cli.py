@@ -80,7 +80,7 @@ def test_training_the_best_kind_prints_what_was_compared(capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("here")
-def test_distil_writes_rules_that_need_no_python_and_says_what_they_lose(
+def test_distil_and_calibrate_say_what_rules_lose_and_whether_gains_come_true(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("paretune.run.publish_report", lambda *_: None)  # drawing is tested with the report
@@ -98,3 +98,10 @@ def test_distil_writes_rules_that_need_no_python_and_says_what_they_lose(
     assert main(["distil", "runs/monday", "logs", "--pick", "best"]) == 2
     assert "knee" in capsys.readouterr().err
     assert main(["distil", "runs/nowhere", "logs"]) == 3
+    assert main(["calibrate", "runs/monday", "logs", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["calibration"]["predicted"]) == 10
+    assert np.isfinite(told["calibration"]["slope"])
+    assert Path("runs/monday/figures/calibration.svg").exists()
+    assert main(["calibrate", "runs/monday", "logs"]) == 0
+    assert "Slope" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
+from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
@@ -51,6 +52,7 @@ COMMANDS = (
     sweep,
     worth,
     sessions,
+    calibrate,
     distil,
     report,
     version,

@@ -72,7 +72,9 @@ class Objective(Section):
     name: Name = Field(description="name of the objective in tables and pictures")
     column: Name = Field(description="log column with the raw event count of the request")
     head: Name | None = Field(None, description="the head that predicts it; needed by list-replay")
-    transform: Literal["clip", "log1p", "identity"] = Field("clip", description="clip = min(count, 1), the paper's; log1p or identity")
+    transform: Literal["clip", "two-level", "log1p", "identity"] = Field(
+        "clip", description="clip = min(count, 1), the paper's; two-level = 1 for any event, 1.5 for several; log1p or identity"
+    )
     direction: Literal["maximise", "minimise"] = Field("maximise", description="maximise or minimise, e.g. hides")
 
 

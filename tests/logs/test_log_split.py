@@ -83,3 +83,10 @@ def test_rewards_are_the_transforms_word_for_word_and_minimise_changes_nothing()
     np.testing.assert_allclose(result, [[0, 0, -2.5], [1, np.log(4), 4]], rtol=1e-6)
     with pytest.raises(DataError, match="3 objectives"):
         rewards(np.zeros((2, 2)), objectives)
+
+
+def test_two_levels_are_one_for_any_event_and_half_more_for_several():
+    counts = np.arange(6.0)[:, None]
+    result = rewards(counts, [Objective(name="a", column="a", transform="two-level")])
+    np.testing.assert_array_equal(result[:, 0], [0, 1, 1.5, 1.5, 1.5, 1.5])
+    np.testing.assert_array_equal(result[:, 0], (counts[:, 0] >= 1) + 0.5 * (counts[:, 0] >= 2))

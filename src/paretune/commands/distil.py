@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paretune.commands.output import JsonOption, plain, say, show_json, show_report_table
+from paretune.commands.picked import BundleOption, PickOption, RunArgument, SweptArgument, picked_policy, swept_configuration
 
 if TYPE_CHECKING:
     from paretune.config import Config
-    from paretune.frontier.front import Front, Policy
     from paretune.frontier.given import Comparison
     from paretune.records import Log
 
@@ -21,12 +21,12 @@ TREE, TABLE = "policy.json", "cohort_table.json"
 
 
 def distil(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `paretune sweep` wrote.")],
-    logs: Annotated[Path, typer.Argument(metavar="LOGS", help="The log that was swept.")],
+    run: RunArgument,
+    logs: SweptArgument,
     *,
-    pick: Annotated[str, typer.Option(help="Label of a pick, or name of a swept policy.")] = "knee",
+    pick: PickOption = "knee",
     depth: Annotated[int, typer.Option(min=1, max=4, help="Questions on the way to a leaf.")] = 3,
-    bundle: Annotated[Path | None, typer.Option(metavar="DIR", help="The swept model; by default the run's own.")] = None,
+    bundle: BundleOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write; by default RUN/distilled.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,8 +56,8 @@ def distil(
     from paretune.value.distil import decide, grow_table, grow_tree, leaves
     from paretune.value.distil_json import described, policy_json
 
-    settings, front = _swept(run / CONFIG), load_front(run)
-    policy = _policy(front, pick)
+    settings, front = swept_configuration(run / CONFIG), load_front(run)
+    policy = picked_policy(front, pick)
     days = window(logs, settings)
     model, surface = checked_bundle(bundle or run / MODEL, settings, days), settings.surface.build()
     with shown("distil") as progress:
@@ -90,39 +90,6 @@ def distil(
     for line in described(tree, surface):
         say(line)
     say(f"wrote {folder / TREE} and {folder / TABLE}")
-
-
-def _swept(path: Path) -> Config:
-    """Return the configuration of a run.
-
-    Raises:
-        ArtefactError: there is none.
-    """
-    from paretune.config import load_config
-    from paretune.errors import ArtefactError
-
-    if not path.exists():
-        raise ArtefactError(f"{path.parent} holds no whole run: {path.name} is missing", hint="make one with `paretune sweep LOGS`")
-    return load_config(path)
-
-
-def _policy(front: Front, pick: str) -> Policy:
-    """Return the swept policy behind a label or a name.
-
-    Raises:
-        ConfigError: there is none, or it is no member of the family.
-    """
-    from paretune.errors import ConfigError
-
-    picked = {choice.label: front.policies[choice.policy] for choice in front.picks}
-    found = picked.get(pick) or {policy.name: policy for policy in front.policies}.get(pick)
-    if found is None or not found.scalarisation:
-        labels = [label for label, policy in picked.items() if policy.scalarisation]
-        raise ConfigError(
-            f"{pick!r} is {'no pick of this run' if found is None else 'not a policy that chooses by one trade-off'}",
-            hint=f"choose one of {', '.join(labels)}, or the name of a swept policy",
-        )
-    return found
 
 
 def _latest(logs: Path, config: Config, days: tuple[int, ...]) -> Log:

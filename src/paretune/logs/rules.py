@@ -108,7 +108,7 @@ def _soft(config: Config, surface: Surface, facts: tuple[str, ...]) -> list[RowR
         expected = f"{chance:.6g} = 1/{len(surface) - 1} on every exploration row"
         rules.append(RowRule("propensity_design", names.propensity, keeps, expected, False, remedy))
     for objective in config.objectives:
-        if objective.transform == "clip":
+        if objective.transform in {"clip", "two-level"}:
             count = pl.col(f"count:{objective.name}")
             rules.append(RowRule("count_whole", objective.column, count == count.round(), "a whole number of events", False))
     if "label_age_h" in facts:

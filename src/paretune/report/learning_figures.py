@@ -11,9 +11,10 @@ import altair as alt
 import numpy as np
 
 from paretune.errors import DataError
+from paretune.frontier.calibration import Calibration
 from paretune.frontier.isolation import Isolation
 from paretune.report.tables import percent, signed
-from paretune.report.theme import SERIES, finished, inline
+from paretune.report.theme import ESTIMATE, FAINT, SERIES, finished, inline
 
 _SIDE = (570, 420)
 
@@ -73,3 +74,44 @@ def isolation_figure(found: Isolation, *, axes: tuple[int, int] = (0, 1)) -> alt
 
 def _gained(found: Isolation, group: int) -> str:
     return f"{found.groups[group]}: gain {signed(found.gain[group])} ± {percent(found.std_error[group], 2)}"
+
+
+def calibration_figure(found: Calibration, *, policy: str) -> alt.TopLevelMixin:
+    """Return held-out gains against predicted ones by decile, with the line through them and the one of perfect calibration.
+
+    Args:
+        found: of one policy.
+        policy: its name.
+    """
+    known = np.isfinite(found.measured) & np.isfinite(found.std_error)
+    rows = [
+        {"x": 100 * x, "y": 100 * y, "low": 100 * (y - 2 * e), "high": 100 * (y + 2 * e), "hits": int(n)}
+        for x, y, e, n in zip(found.predicted[known], found.measured[known], found.std_error[known], found.hits[known], strict=True)
+    ]
+    ends = np.array([found.predicted[known].min(), found.predicted[known].max()])
+    middle = float(np.average(found.predicted[known], weights=found.hits[known]))
+    fitted = found.mean_measured + found.slope * (ends - middle)
+    lines = [
+        *({"line": "as predicted (slope 1)", "x": 100 * x, "y": 100 * x} for x in ends),
+        *({"line": f"held-out (slope {found.slope:.2f})", "x": 100 * x, "y": 100 * y} for x, y in zip(ends, fitted, strict=True)),
+    ]
+    names = [lines[0]["line"], lines[-1]["line"]]
+    x_axis = alt.X("x:Q", title="gain predicted by the model (% of production)", scale=alt.Scale(zero=False, padding=18))
+    base = alt.Chart(inline(rows))
+    scale = alt.Scale(domain=names, range=[FAINT, ESTIMATE])
+    dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=names, range=[[5, 3], [1, 0]]), legend=None)
+    colour = alt.Color("line:N", scale=scale, legend=alt.Legend(title=None))
+    y_axis = alt.Y("y:Q", title="held-out gain (% of production)")
+    chart = alt.layer(
+        alt.Chart(inline([{"y": 0.0}])).mark_rule(style="zero").encode(y=alt.Y("y:Q")),
+        alt.Chart(inline(lines)).mark_line(strokeWidth=2).encode(x_axis, y_axis, colour, dash),
+        base.mark_rule(color=ESTIMATE, strokeWidth=1.4, opacity=0.6).encode(x_axis, alt.Y("low:Q"), alt.Y2("high:Q")),
+        base.mark_point(filled=True, color=ESTIMATE, opacity=1).encode(
+            x_axis, y_axis, size=alt.Size("hits:Q", legend=None, scale=alt.Scale(range=[40, 160]))
+        ),
+    ).properties(width=_SIDE[0], height=_SIDE[1])
+    how = [
+        f"Policy {policy}; requests in deciles of predicted gain, {int(found.hits.sum()):,} hits against production of the same deciles",
+        "Bars: two standard errors, clustered by user. Gains of all objectives, weighted as the policy weights them",
+    ]
+    return finished(chart, title=f"Of each 1 % predicted, {found.slope:.2f} ± {found.slope_std_error:.2f} % come true", subtitle=how)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from paretune.frontier.calibration import Calibration
 from paretune.frontier.given import Comparison
 from paretune.frontier.isolation import Isolation
 from paretune.report.tables import MISSING, Table, interval, percent, signed
@@ -81,3 +82,27 @@ def comparison_table(found: Comparison) -> Table:
     columns = ("policy", "same action", "hits", "objective", "held-out lift (interval)", f"against {found.policies[0]} (interval)")
     note = f"Differences are paired: all policies on the same {found.n_rows:,} held-out requests. Estimator: {found.estimator}."
     return Table("What the rules lose", columns, tuple(rows), note)
+
+
+def calibration_table(found: Calibration, *, policy: str) -> Table:
+    """Return predicted and held-out gains by decile, and over all.
+
+    Args:
+        found: of one policy.
+        policy: its name.
+    """
+    rows = [
+        (f"{d + 1}", signed(found.predicted[d]), _give_or_take(found.measured[d], found.std_error[d]), f"{int(found.hits[d]):,}")
+        for d in range(len(found.hits))
+    ]
+    whole = _give_or_take(found.mean_measured, found.mean_std_error)
+    rows.append(("all", signed(found.mean_predicted), whole, f"{int(found.hits.sum()):,}"))
+    note = (
+        f"Slope of held-out on predicted gain: {found.slope:.2f} ± {found.slope_std_error:.2f} (one standard error), weighted by hits. "
+        "1: calibrated; below 1: too bold; near 0: the model cannot tell who gains."
+    )
+    return Table(f"Do predicted gains of {policy} come true?", ("decile", "predicted gain", "held-out gain", "hits"), tuple(rows), note)
+
+
+def _give_or_take(value: float, error: float) -> str:
+    return f"{signed(value)} ± {percent(error, 2)}"
