@@ -172,6 +172,7 @@ def contenders(values: Floats) -> Ints:
     """
     some, m = values[:: max(1, len(values) // SAMPLE_ROWS)], values.shape[2]
     weights = np.array(list(product((1.0, 3.0, 9.0), repeat=m)))
+    weights /= weights.sum(axis=1, keepdims=True)
     best = (some @ weights.T.astype(values.dtype)).argmax(axis=1)
     return np.argsort(-np.bincount(best.ravel(), minlength=values.shape[1]), kind="stable")
 
