@@ -8,7 +8,7 @@ from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Head, Surface
 from paretune.value.smooth import fit_smooth, steps_basis
 from paretune.value.trunk import TRUNK_ARRAYS, trunk_output
-from paretune.value.trunk_net import TrunkNet
+from paretune.value.trunk_net import TrunkNet, UnitDropout
 
 CONFIG = make_config(max_epochs=8, patience=8)
 
@@ -59,3 +59,13 @@ def test_who_gains_from_a_larger_save_weight_is_learned():
     gap = np.diff(log_coordinates(CONFIG.surface.build(), actions)[:, ::-1], axis=1)[:, 0]  # save over p2p
     gains = [values[:, gap.argmax()] - values[:, gap.argmin()] for values in (truth, believed)]
     assert np.corrcoef(*gains)[0, 1] > 0.5
+
+
+def test_dropped_units_are_dropped_for_the_whole_batch_and_keep_the_mean():
+    torch.manual_seed(1)
+    drop, x = UnitDropout(0.2), torch.ones(3, 20_000)
+    dropped = drop(x)
+    assert torch.equal(dropped[0], dropped[2])
+    assert set(dropped.unique().tolist()) == {0.0, 1.25}
+    assert abs(float(dropped.mean()) - 1) < 0.02
+    assert drop.eval()(x) is x

@@ -7,8 +7,9 @@ the front, trading one objective for another, and away from it. Along the front 
     G(c) = c'L(c),    L(c) = G(c) c / |c|^2 + (I - c c' / |c|^2) T(c)
 
 since a policy that maximises c'V is tangent to the front with normal c. G is doubted: G ~ N(0, a^2 (1 + k) / 2),
-T ~ N(0, 1 + slope + t^2 k), with k(c, c') = exp(-|c - c'|^2 / 2 l^2), because neighbouring policies are alike. The scales a and t lie on wide grids that count equally
-beforehand and are weighted by how well each explains the sweep's own estimates (empirical Bayes, integrated). The errors have the clustered
+T ~ N(0, 1 + slope + t^2 k), with k(c, c') = exp(-|c - c'|^2 / 2 l^2), because neighbouring policies are alike. The scales a and t lie on
+wide grids that count equally beforehand and are weighted by how well each explains the sweep's own estimates (empirical Bayes, integrated).
+The errors have the clustered
 covariance of the estimates. Policies that are clearly below a floor are left as they were estimated: nothing about them is open, and
 what the far ends of a front gain says nothing of its middle. Source: Efron, *Large-Scale Inference* (2010), ch. 1; Andrews, Kitagawa and
 McCloskey (2024), *Inference on winners*, for what goes wrong without.
@@ -67,7 +68,7 @@ def believe(
         DataError: fewer than two clusters of users hold rows.
     """
     size, objectives = estimate.value.shape
-    has = np.isfinite(estimate.value).all(axis=1) & np.isfinite(scalarisations).all(axis=1)
+    has = np.logical_and.reduce(np.isfinite(estimate.value), axis=1) & np.logical_and.reduce(np.isfinite(scalarisations), axis=1)
     mean, draws = np.full((size, objectives), np.nan), np.full((replicates, size, objectives), np.nan, dtype=np.float32)
     if not has.any():
         return Belief(mean, draws)
