@@ -61,6 +61,7 @@ EDGES = {
     "report/archive.py": "writes and reads run folders",
     "report/html.py": "writes the report and pictures",
     "report/plan.py": "writes the page of a plan",
+    "report/stage2.py": "writes the page of stage 2",
     "run.py": "reads logs, writes models and run folders",
     "sim/kuairand.py": "reads the user's download",
     "sim/kuairand_data.py": "reads the user's download",

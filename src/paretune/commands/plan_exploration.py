@@ -38,20 +38,29 @@ def plan_exploration(
         str, typer.Option(help="paper, hits, kernel or replay; auto = replay where the log has candidates, else kernel.")
     ] = "auto",
     gain: Annotated[float | None, typer.Option(help="Gain over the paper's estimator, measured on your grid.")] = None,
+    stage2: Annotated[
+        Path | None, typer.Option("--stage2", metavar="RUN", help="Judge exploring where the policies of a run go, instead.")
+    ] = None,
+    floor: Annotated[float, typer.Option(help="Per cent of stage 2 that stays uniform.")] = 20.0,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write a page and pictures there.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say how much exploration a lift needs.
 
     Rows, days and cost for several grids and shares, and what would be enough. Without LOGS, give --rates and --traffic;
-    with --rates and --grid no configuration is needed.
+    with --rates and --grid no configuration is needed. With --stage2, what drawing weights where a run's policies go
+    would save in rows, and cost, against drawing them uniformly.
 
     \b
     Examples:
       paretune plan-exploration logs/
       paretune plan-exploration --traffic 10e6/day --rates save=0.18,p2p=0.35 --grid 7x7
       paretune plan-exploration logs/ --lift 2 --share 1.25 --days 14 --output plan/
+      paretune plan-exploration logs/ --stage2 runs/latest
     """
+    if stage2 is not None:
+        judge(logs, stage2, floor=floor, share=share, output=output, as_json=as_json)
+        return
     from paretune.report.plan import plan_sentences, plan_summary, plan_tables, publish_plan
 
     given = parse_rates(rates)
@@ -76,6 +85,48 @@ def plan_exploration(
     for table in plan_tables(plan):
         show_report_table(table)
     for sentence in plan_sentences(plan):
+        say(sentence)
+    if page is not None:
+        say(f"report: {page}")
+
+
+def judge(logs: Path | None, run: Path, *, floor: float, share: float | None, output: Path | None, as_json: bool) -> None:
+    """Print what stage 2 would be worth and would cost, by a run's model and family on the held-out days of a log.
+
+    Raises:
+        ConfigError: no log was named, or the model was trained on these days.
+        ArtefactError: the run or its model is not whole.
+        DataError: the days hold no exploration rows.
+    """
+    from paretune.config import load_config
+    from paretune.errors import ConfigError
+    from paretune.explore.stage2 import judge_stage2
+    from paretune.frontier.archive import load_front
+    from paretune.frontier.assemble import signs_of
+    from paretune.logs.parquet import scan_log
+    from paretune.progress import shown
+    from paretune.report.archive import CONFIG as RUN_CONFIG
+    from paretune.report.archive import MODEL
+    from paretune.report.stage2 import publish_stage2, stage2_sentences, stage2_summary, stage2_tables
+    from paretune.run import checked_bundle, window
+
+    if logs is None:
+        raise ConfigError("--stage2 needs a log", hint=f"paretune plan-exploration logs/ --stage2 {run}")
+    front, settings = load_front(run), load_config(run / RUN_CONFIG)
+    days = window(logs, settings)
+    model = checked_bundle(run / MODEL, settings, days)
+    with shown("stage 2") as progress:
+        batches = scan_log(logs, settings, days=days.hold_out, progress=progress)
+        scale = signs_of(settings) / front.lifts.production
+        found = judge_stage2(model, batches, settings.surface.build(), front=front, scale=scale, floor=floor / 100)
+    explored = settings.exploration.share if share is None else share / 100
+    page = None if output is None else publish_stage2(found, output, share=explored)
+    if as_json:
+        show_json({**stage2_summary(found), "report": page})
+        return
+    for table in stage2_tables(found, explored):
+        show_report_table(table)
+    for sentence in stage2_sentences(found):
         say(sentence)
     if page is not None:
         say(f"report: {page}")
