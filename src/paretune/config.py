@@ -165,11 +165,14 @@ class Evaluation(Section):
     alphas: int = Field(25, ge=2, le=1001, description="points drawn on the front; the paper's 25")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of intervals, and of all bands together")
     replicates: int = Field(1000, ge=100, le=100_000, description="bootstrap replicates over users")
+    min_hits: int = Field(100, ge=1, description="fewer logged requests with the policy's action (or as many, pooled): no estimate")
+    estimator: Literal["auto", "hit", "action-kernel", "overlap", "overlap-replay"] = Field(
+        "auto", description="auto = overlap-replay where the log has candidates, else action-kernel; hit = exact actions only, the paper's"
+    )
     smallest_lift_pct: float = Field(1.0, gt=0, le=100, description="smallest lift of interest; sizes the log that a refusal asks for")
     tolerated_risk: float = Field(
         0.1, gt=0, lt=0.5, description="largest probability of degrading an objective at which a policy is still promising"
     )
-    min_hits: int = Field(100, ge=1, description="fewer logged requests with the policy's action: no estimate")
 
 
 class Training(Section):

@@ -17,7 +17,7 @@ import numpy as np
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.frontier.assemble import assemble_front
-from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums
+from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay
 from paretune.frontier.hull import lift_curve
 from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
@@ -157,18 +157,20 @@ def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:
 
 
 def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Progress = silent) -> Anchor:
-    """Return what production is worth, from the latest of the training days on, as many as give enough production rows.
+    """Return what production is worth, from the latest of the training days on, as many as give enough production rows (and candidates).
 
     Raises:
         DataError: an objective never earned anything.
     """
-    parts, rows = [], 0
+    replayed = wants_replay(config) and has_candidates(logs, config)
+    parts, produced, listed = [], 0, 0
     for done, day in enumerate(reversed(days)):
-        for part in scan_log(logs, config, days=[day]):
+        for part in scan_log(logs, config, days=[day], candidates=replayed, explored_only=produced >= ANCHOR_ROWS):
             parts.append(part)
-            rows += len(part.production())
+            produced += int(part.produced.sum())
+            listed += 0 if part.candidates is None else int((part.explored & (np.diff(part.candidates.offsets) > 0)).sum())
         progress((done + 1) / len(days), "what production is worth")
-        if rows >= ANCHOR_ROWS:
+        if produced >= ANCHOR_ROWS and (not replayed or listed >= ANCHOR_ROWS):
             break
     return fit_anchor(Log.concat(parts), config)
 
@@ -265,4 +267,5 @@ def contribution_of(logs: Path, config: Config) -> Floats:
 
 
 def _held_out(logs: Path, config: Config, days: Window, progress: Progress) -> Iterator[Log]:
-    return scan_log(logs, config, days=days.hold_out, progress=lambda share, _: progress(share, "sweeping"))
+    overlapping = config.evaluation.estimator in {"auto", "overlap", "overlap-replay"} and has_candidates(logs, config)
+    return scan_log(logs, config, days=days.hold_out, candidates=overlapping, progress=lambda share, _: progress(share, "sweeping"))

@@ -27,7 +27,7 @@ def config_with(**sections: Any) -> Config:
         "surface": {"k": 3, "heads": heads},
         "objectives": [{"name": name, "column": name} for name in ("save", "p2p")],
         "features": {"numeric": ["x"]},
-        "evaluation": {"alphas": 11, "replicates": 100},
+        "evaluation": {"alphas": 11, "replicates": 100, "estimator": "hit"},  # its actions have nothing in common
     }
     return parse_config(raw | sections)
 

@@ -1,13 +1,15 @@
 """From a value model and a hold-out log to the front: the stages of this folder in their order.
 
-The rule: what production is worth (its mean, and m(s), the expected reward of a request under production) is fitted on days before the
-held-out ones; the model only chooses actions, every lift that is stored is the hold-out log's answer.
+The rule: what production is worth (its mean, and m(s), the expected reward of a request under production) and what the ranker's word on
+other lists is worth are fitted on days before the held-out ones; the model only chooses actions, every lift that is stored is the hold-out
+log's answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from math import comb
 
 import numpy as np
@@ -18,9 +20,13 @@ from paretune.frontier.assemble import assemble_front, signs_of
 from paretune.frontier.front import Front
 from paretune.frontier.sweep import Family, Sweep, SweepSums, alpha_grid, scalarise, simplex_grid
 from paretune.ope.baseline import Baseline, fit_baseline
+from paretune.ope.clusters import user_buckets
+from paretune.ope.pooling import ACTION, OVERLAP, Kernel, action_likeness, kernel_coordinates, overlap_likeness
+from paretune.ope.variate import Variate, variate_sums
 from paretune.ports import ValueModel
-from paretune.records import Floats, Log
+from paretune.records import PRODUCTION, Candidates, Floats, Log
 from paretune.seeds import stream
+from paretune.surface.lists import list_values, top_lists
 from paretune.value.features import Encoder
 
 ANCHOR_ROWS = 200_000  # production rows are plenty for m(s): the lift is unbiased for any m
@@ -36,6 +42,7 @@ class Anchor:
     cohorts: tuple[str, ...]  # to keep apart, largest first
     encoder: Encoder | None = None  # with m(s); None where no production row was logged
     baseline: Baseline | None = None
+    variate: Variate | None = None  # list-replay g(s, a); None where no exploration row had candidates
 
     def expected(self, log: Log) -> Floats | None:
         """Return m(s) (n, M) of a log's requests; None where there is no m."""
@@ -43,11 +50,11 @@ class Anchor:
 
 
 def fit_anchor(log: Log, config: Config) -> Anchor:
-    """Return what production is worth.
+    """Return what production is worth, and where exploration rows carry candidates, what the ranker's word on other lists is worth.
 
     Args:
         log: rows of training days; production rows where there are any, else the exploration rows stand in for the scale alone.
-        config: features, cohorts.
+        config: features, cohorts, estimator.
 
     Raises:
         DataError: there are no rows, or an objective never earned anything.
@@ -67,7 +74,33 @@ def fit_anchor(log: Log, config: Config) -> Anchor:
         return Anchor(value, cohorts)
     used = production.take(slice(0, ANCHOR_ROWS))
     encoder = Encoder.fit(used.state, config.features)
-    return Anchor(value, cohorts, encoder, fit_baseline(encoder.wide(used.state), used.rewards))
+    baseline = fit_baseline(encoder.wide(used.state), used.rewards)
+    return Anchor(value, cohorts, encoder, baseline, _fit_variate(log, config, encoder, baseline))
+
+
+def wants_replay(config: Config) -> bool:
+    """Say whether the list-replay variate is wanted, and every objective has the head that it needs."""
+    return config.evaluation.estimator in {"auto", "overlap-replay"} and config.objective_heads() is not None
+
+
+def _fit_variate(log: Log, config: Config, encoder: Encoder, baseline: Baseline) -> Variate | None:
+    heads = config.objective_heads()
+    if heads is None or not wants_replay(config) or log.candidates is None:
+        return None
+    rows = log.take(log.explored & (log.action > PRODUCTION) & (np.diff(log.candidates.offsets) > 0)).take(slice(0, ANCHOR_ROWS))
+    surface, total = config.surface.build(), None
+    for start in range(0, len(rows), ROWS_SCORED):
+        part = rows.take(slice(start, start + ROWS_SCORED))
+        if part.candidates is None:
+            continue
+        both = np.stack([np.zeros(len(part), np.int64), part.action], axis=1)
+        listed = list_values(part.candidates, top_lists(part.candidates, surface.actions, surface.k), heads)
+        listed = np.take_along_axis(listed, both[:, :, None], axis=1)
+        wide = encoder.wide(part.state)
+        half = (user_buckets(part.user) % 2).astype(np.int64)
+        sums = variate_sums(wide, listed[:, 1] - listed[:, 0], part.rewards - baseline.predict(wide), half=half)
+        total = sums if total is None else total + sums
+    return None if total is None else total.solve()
 
 
 def scalarisations_of(config: Config) -> Floats:
@@ -102,17 +135,68 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
             f"the model knows objectives {list(model.objectives)}, the configuration names {list(names)}",
             hint="train again with this configuration, or sweep with the one the model was trained with",
         )
-    actions = config.surface.build().actions
-    sweep = Sweep(Family(actions, scalarisations_of(config), signs_of(config) / anchor.value, anchor.cohorts))
-    for batch in [hold_out] if isinstance(hold_out, Log) else hold_out:
+    surface = config.surface.build()
+    batches = iter([hold_out] if isinstance(hold_out, Log) else hold_out)
+    first = []
+    for batch in batches:
+        first.append(batch)
+        if batch.explored.any():
+            break
+    kernel, replayed = _kernel_of(config, first[-1].exploration() if first else None, anchor)
+    scale = signs_of(config) / anchor.value
+    running = Sweep(Family(surface.actions, scalarisations_of(config), scale, anchor.cohorts), kernel=kernel, replayed=replayed)
+    coordinates = kernel_coordinates(surface)
+    for batch in chain(first, batches):
         explored, production = batch.exploration(), batch.production()
         for start in range(0, len(explored), ROWS_SCORED):
             part = explored.take(slice(start, start + ROWS_SCORED))
-            sweep.add_explored(part, model.values(part.state, actions), expected=anchor.expected(part))
+            wide = None if anchor.encoder is None else anchor.encoder.wide(part.state)
+            expected = None if wide is None or anchor.baseline is None else anchor.baseline.predict(wide)
+            likeness = advantages = None
+            if kernel is not None and kernel.name == OVERLAP.name:
+                candidates = _candidates_of(part)
+                lists = top_lists(candidates, surface.actions, surface.k)
+                likeness = overlap_likeness(lists, part.action, part.propensity, kernel=kernel)
+                if replayed and anchor.variate is not None and wide is not None:
+                    advantages = anchor.variate.advantages(wide, list_values(candidates, lists, config.objective_heads() or ()))
+            elif kernel is not None:
+                likeness = action_likeness(coordinates, part.action, part.propensity, kernel=kernel)
+            values = model.values(part.state, surface.actions)
+            running.add_explored(part, values, expected=expected, likeness=likeness, advantages=advantages)
         for start in range(0, len(production), ROWS_SCORED):
             part = production.take(slice(start, start + ROWS_SCORED))
-            sweep.add_produced(part, expected=anchor.expected(part))
-    return sweep.sums()
+            running.add_produced(part, expected=anchor.expected(part))
+    return running.sums()
+
+
+def _candidates_of(log: Log) -> Candidates:
+    """Return the rows' candidates, none where a file has no such columns."""
+    if log.candidates is not None:
+        return log.candidates
+    return Candidates(np.zeros(len(log) + 1, np.int64), np.empty(0, np.int64), np.empty((0, 1), np.float32))
+
+
+def _kernel_of(config: Config, explored: Log | None, anchor: Anchor) -> tuple[Kernel | None, bool]:
+    """Return the kernel that the configuration and the log allow, and whether list-replay corrects it."""
+    wanted = config.evaluation.estimator
+    listed = explored is not None and explored.candidates is not None and len(explored.candidates.ids) > 0
+    if wanted in {"overlap", "overlap-replay"} and not listed:
+        raise DataError(
+            f"evaluation.estimator is {wanted!r}, and the held-out exploration rows carry no candidates",
+            hint="log candidate_ids and candidate_scores on exploration rows, or let the estimator be auto",
+        )
+    if wanted == "overlap-replay" and anchor.variate is None:
+        raise DataError(
+            "evaluation.estimator is 'overlap-replay', and there is no list-replay variate",
+            hint="name the head of every objective, and log candidates on exploration rows of the training days too",
+        )
+    if wanted == "hit":
+        return None, False
+    if wanted == "overlap":
+        return OVERLAP, False
+    if listed and anchor.variate is not None and wanted != "action-kernel":
+        return OVERLAP, True
+    return ACTION, False
 
 
 def sweep(

@@ -26,7 +26,7 @@ class Lifts:
     band_high: Floats  # (P, M)
     replicates: Floats  # (B, P, M) bootstrap draws around the estimate
     production: Floats  # (M,) value of the static weights
-    hits: Ints  # (P,) exploration rows that carry the evidence
+    hits: Ints  # (P,) exploration rows that carry the evidence: hits, or effective rows of a pooled estimator
     estimator: str
     confidence: float
     n_rows: int

@@ -1,4 +1,5 @@
-"""From sums to the record of lifts: the production-anchored estimate where production rows exist, the paper's where they do not.
+"""From sums to the record of lifts: the production-anchored estimate where production rows exist, pooled where a kernel was swept with; the
+paper's where they do not.
 
 The rule: which estimator spoke, and against what, is said in `Lifts.estimator`; production itself is a point of lift zero by definition.
 """
@@ -13,7 +14,7 @@ from paretune.errors import DataError
 from paretune.frontier.front import Lifts
 from paretune.ope.estimators import Estimate, reward_at_hit
 from paretune.ope.intervals import intervals
-from paretune.ope.lift import AnchoredSums, anchored_lift, join_policies, paper_lift
+from paretune.ope.lift import AnchoredSums, anchored_lift, join_policies, paper_lift, pooled_lift
 from paretune.records import Floats
 
 
@@ -24,13 +25,14 @@ def estimated_lift(sums: AnchoredSums, baseline: AnchoredSums, *, min_hits: int 
         sums: of P policies.
         baseline: of one policy, the static grid action nearest to production, over the same rows; it stands for production where the log
             holds no production row, and the estimate's name then says so.
-        min_hits: policies with fewer hits get NaN.
+        min_hits: policies with fewer hits, or effective rows where pooled, get NaN.
 
     Raises:
         NoOverlapError: no policy has a hit.
     """
     if sums.has_production:
-        estimate, value = anchored_lift(sums), sums.produced.value()[0]
+        estimate = anchored_lift(sums) if sums.pooled is None else pooled_lift(sums)
+        value = sums.produced.value()[0]
     else:
         both = join_policies([baseline, sums])
         everyone = paper_lift(both, 0)

@@ -1,8 +1,8 @@
 """The sweep: every member of a policy family chooses on every exploration row, and the log answers for those it agrees with (Eq. 5).
 
 The rule: chunks of the hold-out log are fed in and only sums stay (per cohort, per bucket of users, per policy), so two sweeps of the same
-family add up. What grows with the log are the distinct users and, with two objectives, some 50 bytes for each row that the exact curve
-needs. Every grid action is swept along as a static policy.
+family add up. With a kernel, rows also speak for policies whose action is only alike. What grows with the log are the distinct users and,
+with two objectives, some 50 bytes for each row that the exact curve needs. Every grid action is swept along as a static policy.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import numpy as np
 from paretune.errors import DataError
 from paretune.frontier.hull import HitIntervals, hit_intervals
 from paretune.ope.clusters import BUCKETS, user_buckets
-from paretune.ope.lift import AnchoredSums, ExploredSums, explored_sums, produced_sums
+from paretune.ope.lift import AnchoredSums, explored_sums, produced_sums
+from paretune.ope.pooled import no_pooled_sums, pooled_sums
+from paretune.ope.pooling import Kernel, Likeness
 from paretune.records import PRODUCTION, Bools, Categorical, Floats, Ints, Log
 
 ROWS_PER_BLOCK = 256  # the scores of 25 policies on 49 actions then stay in the cache
 ROWS_PER_FLUSH = 131_072
+ROWS_PER_POOL = 65_536  # with a kernel: a row then waits with some 1.5 kB
 
 
 def alpha_grid(points: int = 25) -> Floats:
@@ -159,10 +162,31 @@ def user_half(half: int) -> Bools:
     return np.arange(BUCKETS) % 2 == half
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Rows that were taken in and are not yet in the sums."""
+
+    log: Log  # without state and candidates
+    chosen: Ints  # (n, P)
+    expected: Floats  # (n, M)
+    likeness: Likeness | None
+    advantages: Floats | None  # (n, K, M)
+
+
 class Sweep:
     """A running sweep: feed chunks, then ask for the sums."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, *, kernel: Kernel | None = None, replayed: bool = False) -> None:
+        """Begin.
+
+        Args:
+            family: what is swept.
+            kernel: also keep sums pooled by it; None keeps hits alone.
+            replayed: advantages will come with the rows.
+
+        Raises:
+            DataError: scalarisations and scale do not fit, or are not finite.
+        """
         if family.scalarisations.ndim != 2 or family.scalarisations.shape[1] != len(family.scale):
             raise DataError(
                 f"scalarisations have shape {family.scalarisations.shape} for {len(family.scale)} objectives", hint="give (P, M) weights"
@@ -171,31 +195,43 @@ class Sweep:
             raise DataError(
                 f"the scale of the objectives is {family.scale}", hint="an objective that production never earns cannot be swept"
             )
-        self.family = family
+        self.family, self._kernel, self._replayed = family, kernel, replayed
         clusters, policies, objectives = family.groups * BUCKETS, self._policies, len(family.scale)
         nobody = np.empty(0, np.int64)
         nothing = np.empty((0, objectives))
         self._explored = explored_sums(nothing, np.empty(0), np.empty((0, policies), np.bool_), nobody, clusters=clusters)
         self._produced = produced_sums(nothing, nobody, clusters=clusters)
+        shape = {"policies": policies, "objectives": objectives, "clusters": clusters}
+        self._pooled = None if kernel is None else no_pooled_sums(kernel, **shape, replayed=replayed)
         self._choices = np.zeros((family.groups, len(family.scalarisations), len(family.actions)), dtype=np.int64)
         self._users: list[Ints] = []
         self._curve: list[HitIntervals] = []
-        self._waiting: list[tuple[Log, Ints, Floats]] = []
+        self._waiting: list[_Waiting] = []
 
     @property
     def _policies(self) -> int:
         return len(self.family.scalarisations) + len(self.family.actions) - 1
 
-    def add_explored(self, log: Log, values: Floats, *, expected: Floats | None = None) -> None:
+    def add_explored(
+        self,
+        log: Log,
+        values: Floats,
+        *,
+        expected: Floats | None = None,
+        likeness: Likeness | None = None,
+        advantages: Floats | None = None,
+    ) -> None:
         """Take in exploration rows that lie on the grid (`Log.exploration()`).
 
         Args:
             log: n rows.
             values: (n, K, M) predicted values of all actions, in the model's units.
             expected: m(s) (n, M), fitted on earlier production rows; zero where not given.
+            likeness: of the rows towards the K actions; with a kernel.
+            advantages: g(s, a) (n, K, M), fitted on earlier rows; with a kernel that is replayed.
 
         Raises:
-            DataError: values or rewards are not finite, shapes disagree, or an action is off the grid.
+            DataError: values or rewards are not finite, shapes disagree, an action is off the grid, or what the kernel needs is missing.
         """
         n_actions, objectives = len(self.family.actions), len(self.family.scale)
         if values.shape != (len(log), n_actions, objectives):
@@ -206,15 +242,16 @@ class Sweep:
             raise DataError("predicted values hold NaN or infinity", hint="check the model's inputs")
         if len(log) and (log.action.min() <= PRODUCTION or log.action.max() >= n_actions):
             raise DataError("exploration rows hold actions that are not on the grid", hint="feed `log.exploration()`")
+        if (likeness is None) != (self._kernel is None) or (advantages is None) == self._replayed:
+            raise DataError("what the kernel needs does not come with the rows", hint="give likeness, and advantages where it is replayed")
         expected = np.zeros_like(log.rewards) if expected is None else expected
         relative = values * self.family.scale.astype(values.dtype)
-        self._waiting.append(
-            (replace(log, candidates=None, state=log.state.take(slice(0, 0))), choose(relative, self.family.scalarisations), expected)
-        )
+        slim = replace(log, candidates=None, state=log.state.take(slice(0, 0)))
+        self._waiting.append(_Waiting(slim, choose(relative, self.family.scalarisations), expected, likeness, advantages))
         if objectives == 2:
             part = hit_intervals(relative[:, 1:], log.action - 1, propensity=log.propensity, rewards=log.rewards, expected=expected)
             self._curve.append(part)
-        if sum(len(rows) for rows, _, _ in self._waiting) >= ROWS_PER_FLUSH:
+        if sum(len(part.log) for part in self._waiting) >= (ROWS_PER_FLUSH if self._kernel is None else ROWS_PER_POOL):
             self._flush()
 
     def add_produced(self, log: Log, *, expected: Floats | None = None) -> None:
@@ -239,35 +276,45 @@ class Sweep:
         if self._curve:
             self._curve = [HitIntervals.concat(self._curve)]
             curve = self._curve[0]
-        return SweepSums(self.family, AnchoredSums(self._explored, self._produced), self._choices.copy(), users, curve)
+        return SweepSums(self.family, AnchoredSums(self._explored, self._produced, self._pooled), self._choices.copy(), users, curve)
 
     def _flush(self) -> None:
         if not self._waiting:
             return
-        logs, chosen, expected = zip(*self._waiting, strict=True)
-        self._waiting = []
-        self._explored = self._explored + self._batch(logs, np.concatenate(chosen), np.concatenate(expected))
-
-    def _batch(self, logs: tuple[Log, ...], chosen: Ints, expected: Floats) -> ExploredSums:
-        action = np.concatenate([log.action for log in logs])
-        cluster = np.concatenate([self._cluster(log) for log in logs])
-        n_actions, n_family = len(self.family.actions), chosen.shape[1]
-        hits = np.empty((len(action), self._policies), dtype=np.bool_)
-        np.equal(chosen, action[:, None], out=hits[:, :n_family])
-        np.equal(np.arange(1, n_actions), action[:, None], out=hits[:, n_family:])
-        cell = (cluster // BUCKETS)[:, None] * n_family + np.arange(n_family)
-        counts = np.bincount((cell * n_actions + chosen).ravel(), minlength=self._choices.size)
-        self._choices += counts.reshape(self._choices.shape)
-        for log in logs:
-            self._meet(log.user)
-        return explored_sums(
-            np.concatenate([log.rewards for log in logs]),
-            np.concatenate([log.propensity for log in logs]),
-            hits,
-            cluster,
-            clusters=self.family.groups * BUCKETS,
-            expected=expected,
+        waiting, self._waiting = self._waiting, []
+        action = np.concatenate([part.log.action for part in waiting])
+        cluster = np.concatenate([self._cluster(part.log) for part in waiting])
+        chosen = np.concatenate([part.chosen for part in waiting])
+        self._count(chosen, cluster // BUCKETS)
+        static = np.broadcast_to(np.arange(1, len(self.family.actions), dtype=chosen.dtype), (len(chosen), len(self.family.actions) - 1))
+        policies = np.concatenate([chosen, static], axis=1)
+        rewards = np.concatenate([part.log.rewards for part in waiting])
+        expected = np.concatenate([part.expected for part in waiting])
+        clusters = self.family.groups * BUCKETS
+        propensity = np.concatenate([part.log.propensity for part in waiting])
+        self._explored = self._explored + explored_sums(
+            rewards, propensity, policies == action[:, None], cluster, clusters=clusters, expected=expected
         )
+        for part in waiting:
+            self._meet(part.log.user)
+        if self._kernel is not None and self._pooled is not None:
+            advantages = [part.advantages for part in waiting if part.advantages is not None]
+            self._pooled = self._pooled + pooled_sums(
+                rewards,
+                Likeness.concat([part.likeness for part in waiting if part.likeness is not None]),
+                policies,
+                cluster,
+                kernel=self._kernel,
+                action=action,
+                clusters=clusters,
+                expected=expected,
+                advantages=np.concatenate(advantages) if advantages else None,
+            )
+
+    def _count(self, chosen: Ints, group: Ints) -> None:
+        n_actions, n_family = len(self.family.actions), chosen.shape[1]
+        cell = group[:, None] * n_family + np.arange(n_family)
+        self._choices += np.bincount((cell * n_actions + chosen).ravel(), minlength=self._choices.size).reshape(self._choices.shape)
 
     def _cluster(self, log: Log) -> Ints:
         return self.family.cohort_index(log.cohort) * BUCKETS + user_buckets(log.user)

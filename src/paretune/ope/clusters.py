@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from paretune.errors import DataError
 from paretune.logs.hashing import mixed
@@ -51,7 +52,10 @@ def bucket_sums(columns: Floats, cluster: Ints, *, clusters: int) -> Floats:
 
 
 class Bag:
-    """Sums whose first axis is the cluster (C, ...); two bags of the same clusters add up to the bag of both logs."""
+    """Sums whose first axis is the cluster (C, ...); two bags of the same clusters add up to the bag of both logs.
+
+    What is neither sums nor a bag (a kernel, None) says what the sums are of: it stays, and must agree where bags are added.
+    """
 
     __slots__ = ()
 
@@ -75,8 +79,45 @@ class Bag:
         return first.n_clusters if isinstance(first, Bag) else len(first)
 
     def _each(self, function: Any, *others: Self) -> Self:
-        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
-        return type(self)(*(function(getattr(self, name), *(getattr(other, name) for other in others)) for name in names))
+        values = []
+        for field in fields(self):  # type: ignore[arg-type]
+            mine, theirs = getattr(self, field.name), [getattr(other, field.name) for other in others]
+            if any(isinstance(value, np.ndarray | Bag) != isinstance(mine, np.ndarray | Bag) for value in theirs):
+                raise DataError(f"only one of two sums has {field.name}", hint="sum every part of the log in the same way")
+            if isinstance(mine, np.ndarray | Bag):
+                values.append(function(mine, *theirs))
+            elif all(value == mine for value in theirs):
+                values.append(mine)
+            else:
+                raise DataError(
+                    f"sums of {field.name} {mine} and {theirs[0]} do not add up", hint="sum every part of the log in the same way"
+                )
+        return type(self)(*values)
+
+
+class Clustering:
+    """The rows of one batch, gathered by cluster: sums of many dense columns at once."""
+
+    def __init__(self, cluster: Ints, *, clusters: int) -> None:
+        """Gather.
+
+        Args:
+            cluster: (n,) in [0, clusters).
+            clusters: C.
+        """
+        self._row = np.argsort(cluster, kind="stable")
+        self._start = np.concatenate([[0], np.cumsum(np.bincount(cluster, minlength=clusters))])
+        self._shape = (clusters, len(cluster))
+
+    def sums(self, columns: Floats, *, times: Floats | None = None) -> Floats:
+        """Return (C, P) sums over the rows of each cluster.
+
+        Args:
+            columns: (n, P).
+            times: (n,) a factor per row.
+        """
+        factor = np.ones(len(self._row)) if times is None else times.astype(np.float64)[self._row]
+        return np.asarray(csr_matrix((factor, self._row, self._start), shape=self._shape) @ columns.astype(np.float64))
 
 
 def check_rows(rewards: Floats, *columns: Floats) -> None:

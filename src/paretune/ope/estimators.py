@@ -38,7 +38,7 @@ class Estimate:
     name: str
     value: Floats  # (P, M), NaN without overlap
     influence: Floats  # (C, P, M), sums to zero over clusters; value + sum of multiplier x influence is a bootstrap draw
-    hits: Ints  # (P,)
+    hits: Ints  # (P,) rows that speak: hits, or effective rows of a pooled estimator
 
     def of_policies(self, policies: Ints) -> Estimate:
         """Return the estimate of some policies, in the order asked for."""

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paretune.errors import DataError
+from paretune.errors import DataError, NoOverlapError
 from paretune.ope.clusters import BUCKETS, Bag, bucket_sums, check_rows
 from paretune.ope.estimators import Cells, Estimate, PolicySums, policy_sums, ratio_of_sums, refuse_no_overlap, relative_lift, reward_at_hit
+from paretune.ope.pooled import PooledSums, join_pooled
 from paretune.records import Bools, Floats, Ints
 
 
@@ -54,10 +55,12 @@ class AnchoredSums(Bag):
 
     explored: ExploredSums
     produced: ProducedSums
+    pooled: PooledSums | None = None  # of the same exploration rows and policies, where a kernel was asked for
 
     def of_policies(self, policies: Ints) -> AnchoredSums:
         """Return the sums of some policies, in the order asked for."""
-        return AnchoredSums(self.explored.of_policies(policies), self.produced)
+        pooled = None if self.pooled is None else self.pooled.of_policies(policies)
+        return AnchoredSums(self.explored.of_policies(policies), self.produced, pooled)
 
     @property
     def has_production(self) -> bool:
@@ -127,26 +130,61 @@ def produced_sums(rewards: Floats, cluster: Ints, *, clusters: int = BUCKETS, ex
 
 
 def anchored_lift(sums: AnchoredSums) -> Estimate:
-    """Return the relative lift over production of each policy; NaN without a hit, or where production's value is zero.
+    """Return the relative lift over production of each policy by its hits; NaN without a hit, or where production's value is zero.
 
     Raises:
         NoOverlapError: no policy has a hit.
         DataError: there is no production row.
     """
+    explored = sums.explored
+    parts = [
+        ratio_of_sums(explored.advantage, explored.raw.rows[:, None, None]),
+        ratio_of_sums(explored.residual, explored.raw.weight[:, :, None]),
+    ]
+    return _over_production("production-anchored", sums, parts, refuse_no_overlap(explored.raw)).refuse_below(1)
+
+
+def pooled_lift(sums: AnchoredSums, rung: int | None = None) -> Estimate:
+    """Return the relative lift over production of each policy by pooled rows; NaN without overlap, or where production's value is zero.
+
+    Args:
+        sums: with pooled ones.
+        rung: of the kernel's ladder; by default the one that speaks.
+
+    Returns:
+        The estimate; its hits are effective rows, rounded down.
+
+    Raises:
+        NoOverlapError: no row speaks for any policy.
+        DataError: there is no production row, or the sums are not pooled.
+    """
+    pooled = sums.pooled
+    if pooled is None:
+        raise DataError("these sums were not pooled", hint="sweep with a kernel, or use `anchored_lift`")
+    at = pooled.kernel.speaks if rung is None else rung
+    effective = pooled.effective(at)
+    if not (effective > 0).any():
+        raise NoOverlapError(
+            f"none of {int(sums.explored.raw.rows.sum())} logged requests served a list like any of {len(effective)} target policies'",
+            hint="widen the exploration slice, or evaluate a policy closer to the logged one",
+        )
+    parts = [
+        ratio_of_sums(pooled.advantage, sums.explored.raw.rows[:, None, None]),
+        ratio_of_sums(pooled.residual[:, at], pooled.weight[:, at, :, None]),
+    ]
+    return _over_production(pooled.name, sums, parts, effective.astype(np.int64)).refuse_below(1)
+
+
+def _over_production(name: str, sums: AnchoredSums, parts: list[tuple[Floats, Floats]], rows: Ints) -> Estimate:
+    """Join parts of a difference to mean_P (m - r), and divide by the value of production."""
     if not sums.has_production:
         raise DataError("no production rows to anchor on", hint="log production traffic too, or use `paper_lift` with a grid action")
-    hits = refuse_no_overlap(sums.explored.raw)
     production, psi_production = sums.produced.value()
     production = np.where(production == 0, np.nan, production)
-    rows = sums.explored.raw.rows[:, None, None]
-    parts = [
-        ratio_of_sums(sums.explored.advantage, rows),
-        ratio_of_sums(sums.explored.residual, sums.explored.raw.weight[:, :, None]),
-        ratio_of_sums(sums.produced.correction[:, None], sums.produced.rows[:, None, None]),
-    ]
+    parts = [*parts, ratio_of_sums(sums.produced.correction[:, None], sums.produced.rows[:, None, None])]
     lift = sum((value for value, _ in parts), np.zeros(())) / production
     influence = (sum((psi for _, psi in parts), np.zeros(())) - lift * psi_production[:, None]) / production
-    return Estimate("production-anchored", lift, influence, hits).refuse_below(1)
+    return Estimate(name, lift, influence, rows)
 
 
 def paper_lift(sums: AnchoredSums, baseline: int) -> Estimate:
@@ -180,4 +218,6 @@ def join_policies(parts: list[AnchoredSums]) -> AnchoredSums:
         moved = np.concatenate(advantages, axis=1)
     else:
         moved = np.zeros((first.n_clusters, 1, 1))
-    return AnchoredSums(ExploredSums(raw, np.concatenate([part.explored.residual for part in parts], axis=1), moved), first.produced)
+    explored = ExploredSums(raw, np.concatenate([part.explored.residual for part in parts], axis=1), moved)
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return AnchoredSums(explored, first.produced, join_pooled(pooled) if len(pooled) == len(parts) else None)
