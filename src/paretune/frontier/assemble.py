@@ -87,7 +87,7 @@ def assemble_front(
     signs, floors = signs_of(config), floors_of(config)
     judge = Judge(signs, floors, evaluation.tolerated_risk, evaluation.confidence, evaluation.replicates)
     size, shares = sums.size, sums.action_shares()
-    least = _least_hits(sums, evaluation.min_hits)
+    least = _least_hits(sums, surface, evaluation.min_hits)
 
     estimate, production = estimated_lift(sums.total(choosing), baseline_sums(sums, surface, choosing), min_hits=least)
     refuse_idle(production, objectives)
@@ -192,10 +192,10 @@ def _lifts(
     return part_of_lifts(lifts, slice(0, len(policies))), cohort_lifts(inside, cohorts, picked + 1)
 
 
-def _least_hits(sums: SweepSums, wanted: int) -> int:
+def _least_hits(sums: SweepSums, surface: Surface, wanted: int) -> int:
     """Return how many hits a policy needs for an estimate: one, if no member of the family has as many as wanted; nothing is told then."""
-    hits = sums.total().of_policies(np.arange(sums.size)).explored.raw.hits.sum(axis=0)
-    return wanted if (hits >= wanted).any() else 1
+    family = sums.total().of_policies(np.arange(sums.size))
+    return wanted if (estimated_lift(family, baseline_sums(sums, surface))[0].hits >= wanted).any() else 1
 
 
 def _weighed(policies: list[Policy], sums: SweepSums, members: Ints) -> Floats:

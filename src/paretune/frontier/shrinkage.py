@@ -6,13 +6,15 @@ the front, trading one objective for another, and away from it. Along the front 
 
     G(c) = c'L(c),    L(c) = G(c) c / |c|^2 + (I - c c' / |c|^2) T(c)
 
-since a policy that maximises c'V is tangent to the front with normal c. G is doubted: G ~ N(0, a^2 (1 + k) / 2),
-T ~ N(0, 1 + slope + t^2 k), with k(c, c') = exp(-|c - c'|^2 / 2 l^2), because neighbouring policies are alike. The scales a and t lie on
-wide grids that count equally beforehand and are weighted by how well each explains the sweep's own estimates (empirical Bayes, integrated).
-The errors have the clustered
-covariance of the estimates. Policies that are clearly below a floor are left as they were estimated: nothing about them is open, and
-what the far ends of a front gain says nothing of its middle. Source: Efron, *Large-Scale Inference* (2010), ch. 1; Andrews, Kitagawa and
-McCloskey (2024), *Inference on winners*, for what goes wrong without.
+since the front of policies that maximise c'V has the normal c. With k(c, c') = exp(-|c - c'|^2 / 2 l^2), because neighbours are alike,
+
+    G ~ N(0, a^2 (1 + k) / 2 + (rise |T|)^2 k),    T ~ N(0, 1 + c'c + t^2 k)
+
+so the gain is doubted where the front passes production; far along the front it grows with the distance, whoever is served. The scales a
+(half-Cauchy around the usual gain) and t (any) are weighted by how well they explain the sweep's own estimates (empirical Bayes).
+The errors have the clustered covariance of the estimates. Policies that are clearly below a floor stay as they were estimated: nothing
+about them is open. Sources: Efron, *Large-Scale Inference* (2010), ch. 1; Gelman (2006) for the half-Cauchy; Andrews, Kitagawa, McCloskey
+(2024), *Inference on winners*, for what goes wrong without.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from paretune.ope.estimators import Estimate
 from paretune.ope.intervals import clustered_covariance, multiplier_draws
 from paretune.records import Bools, Floats
 
-GAINS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)  # a: published gains of personal weights are between a tenth of a per cent and some
-USUAL = 0.01
-RISE = 0.15
+GAINS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)  # a
+USUAL = 0.01  # published gains of personal weights lie between a tenth of a per cent and some
 BENDS = (0.01, 0.04, 0.16, 0.64)  # t
+RISE = 0.06  # gain per distance along the front, about a mean one of the simulated feed's development seed
 REACH = 0.35  # l, where a scalarisation runs from 0 to 1
 SETTLED = 3.0  # standard errors below a floor at which nothing is open
 _OWN = 2e-4  # what no smooth curve explains; keeps the matrices regular where two policies are the same
@@ -68,22 +70,21 @@ def believe(
         DataError: fewer than two clusters of users hold rows.
     """
     size, objectives = estimate.value.shape
-    has = np.logical_and.reduce(np.isfinite(estimate.value), axis=1) & np.logical_and.reduce(np.isfinite(scalarisations), axis=1)
+    has = np.isfinite(estimate.value).all(axis=1) & np.isfinite(scalarisations).all(axis=1)
     mean, draws = np.full((size, objectives), np.nan), np.full((replicates, size, objectives), np.nan, dtype=np.float32)
     if not has.any():
         return Belief(mean, draws)
     mean[has] = estimate.value[has]
     draws[:, has] = multiplier_draws(estimate.influence[:, has], replicates=replicates, rng=rng) + mean[has]
     error = draws.std(axis=0)
-    reached = np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors
-    open_ = has & np.logical_and.reduce(reached, axis=1)
+    open_ = has & (np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors).all(axis=1)
     if open_.any():
         alone = np.zeros(size, np.bool_) if apart is None else apart
         kept = estimate.of_policies(np.flatnonzero(open_))
         spread = _posterior(kept, scalarisations[open_], alone[open_])
         counts = rng.multinomial(replicates, [weight for weight, _, _ in spread])
         parts = [_drawn(middle, cov, int(n), rng) for (_, middle, cov), n in zip(spread, counts, strict=True) if n]
-        mean[open_] = np.sum([weight * middle for weight, middle, _ in spread], axis=0).reshape(-1, objectives)
+        mean[open_] = sum(weight * middle for weight, middle, _ in spread).reshape(-1, objectives)
         draws[:, open_] = rng.permutation(np.concatenate(parts)).reshape(replicates, -1, objectives)
     return Belief(mean, draws)
 

@@ -102,8 +102,8 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
     )
     if expected is not None:
         note += (
-            " What to expect, and P(degrading), allow for the picks having been picked for looking good: "
-            "shrunk towards production as far as the sweep itself says one must."
+            " What to expect, and P(degrading), allow for the picks having been picked for looking good: estimates are shrunk towards "
+            "production, as far as the sweep itself says one must."
         )
     return Table("Operating policies put forward", tuple(columns), tuple(rows), note)
 
