@@ -17,6 +17,7 @@ import polars as pl
 from paretune.errors import ArtefactError
 from paretune.frontier.front import Front, Lifts, Pick, Policy
 from paretune.frontier.hull import Curve
+from paretune.frontier.ladder import Ladder
 
 FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"
@@ -43,6 +44,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         "non_dominated": front.non_dominated.tolist(),
         "mean_weights": _plain(front.mean_weights),
         "action_shares": _plain(front.action_shares),
+        "ladder": None if front.ladder is None else front.ladder.plain(),
     }
     temporary = folder / ".replicates.tmp.npy"
     np.save(temporary, front.lifts.replicates, allow_pickle=False)
@@ -77,6 +79,7 @@ def load_front(folder: Path) -> Front:
             picks=tuple(_pick(pick) for pick in written["picks"]),
             mean_weights=np.array(written["mean_weights"], dtype=np.float64),
             action_shares=np.array(written["action_shares"], dtype=np.float64),
+            ladder=None if written.get("ladder") is None else Ladder.of_plain(written["ladder"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{folder} holds no whole front: {error!r}", hint="make it again with `paretune sweep LOGS`") from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.frontier.front import Front, Pick, Policy
+from paretune.frontier.ladder import ladder_of
 from paretune.frontier.lifts import estimated_lift, lifts_of, refuse_idle, with_production
 from paretune.frontier.pareto import non_dominated
 from paretune.frontier.references import (
@@ -132,6 +133,7 @@ def assemble_front(
         picks=tuple(Pick(choice.label, choice.policy + 1, float(risk[choice.policy]), choice.note) for choice in choices),
         mean_weights=served @ surface.actions,
         action_shares=served,
+        ladder=ladder_of(joined),
     )
 
 

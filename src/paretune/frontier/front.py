@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paretune.frontier.ladder import Ladder
 from paretune.records import Bools, Floats, Ints
 
 
@@ -64,3 +65,4 @@ class Front:
     picks: tuple[Pick, ...]
     mean_weights: Floats  # (P, m) average weight vector each policy serves
     action_shares: Floats  # (P, K) share of requests per action, each row summing to one
+    ladder: Ladder | None = None  # the same lifts pooled more and less; None where lifts are of exact hits

@@ -18,6 +18,7 @@ from paretune.records import Floats
 from paretune.report.diagnostics import contribution_figure, log_figure, weights_figure
 from paretune.report.figures import front_figure, lift_figure, picks_figure
 from paretune.report.html import Section
+from paretune.report.ladder import ladder_figure, ladder_table, ladder_warning
 from paretune.report.tables import Outcome, Table, picks_table, policies_table, signed
 
 
@@ -43,6 +44,8 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
         return tuple(charts[name] for name in names if name in charts)
 
     notes = tuple(f"{pick.label}: {pick.note}" for pick in front.picks if pick.note)
+    if front.ladder is not None and (warning := ladder_warning(front, front.ladder)):
+        notes = (warning, *notes)
     sections = [
         Section(
             "What to choose from",
@@ -50,6 +53,7 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
             (*drawn("front"), picks_table(front, online=findings.online, truth=findings.truth)),
         ),
         Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth))),
+        *_audit(front, drawn("ladder")),
         Section("The weights that are served", ("Average weights per policy, and how often each weight is chosen.",), drawn("weights")),
     ]
     if findings.contribution is not None:
@@ -59,6 +63,17 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
         sections.append(Section("The log", (), (*drawn("log"), rules_table(findings.check))))
     sections.append(Section("Configuration", (), (configuration_table(findings.config),)))
     return sections
+
+
+def _audit(front: Front, charts: tuple[alt.TopLevelMixin, ...]) -> list[Section]:
+    """Return what wider and narrower pooling say of the picks."""
+    if front.ladder is None:
+        return []
+    text = (
+        "Held-out requests that were served a list like the policy's speak for it too. How much alike is fixed beforehand; here is what "
+        "other choices would have said."
+    )
+    return [Section("Can the pooled numbers be trusted?", (text,), (*charts, ladder_table(front, front.ladder)))]
 
 
 def _axes(config: Config) -> str:
@@ -79,6 +94,8 @@ def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]
     if front.picks:
         yield "picks", picks_figure(front, online=findings.online, truth=truth)
         yield "weights", weights_figure(front, surface)
+        if front.ladder is not None:
+            yield "ladder", ladder_figure(front, front.ladder)
     if findings.contribution is not None:
         tuned = tuple(surface.names[i] for i in surface.tuned)
         yield "contribution", contribution_figure(surface.names, findings.contribution, tuned=tuned)

@@ -66,7 +66,7 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
         truth: (P, M) true relative lifts of the front's policies, where a simulated world knows them.
     """
     lifts = front.lifts
-    columns = ["pick", "policy", "objective", f"offline lift ({percent(lifts.confidence)} band)", "hits", "P(degrading)"]
+    columns = ["pick", "policy", "objective", f"offline lift ({percent(lifts.confidence)} band)", "rows that speak", "P(degrading)"]
     columns += ["online lift"] * (online is not None) + ["truth"] * (truth is not None)
     rows = []
     for place, pick in enumerate(front.picks):
@@ -104,7 +104,7 @@ def policies_table(front: Front, *, truth: Floats | None = None) -> Table:
             if truth is not None:
                 row.append(signed(truth[p, j]))
         rows.append(tuple(row))
-    columns = ["policy", "kind", "not dominated", "hits"]
+    columns = ["policy", "kind", "not dominated", "rows that speak"]
     for objective in lifts.objectives:
         columns += [f"{objective} lift (band)"] + [f"{objective} truth"] * (truth is not None)
     return Table("All policies of the sweep", tuple(columns), tuple(rows))
