@@ -182,11 +182,9 @@ def draw_log(population: Population, users: int, rng: np.random.Generator) -> di
         return pooled_sums(earned, Likeness(weight, nothing, nothing), same, where, kernel=kernel, action=a, expected=minus)
 
     overlap = population.overlap[e, a - 1].astype(np.float32)
+    gathered = Clustering(where, clusters=hits.n_clusters)
     advantage = np.stack(
-        [
-            Clustering(where, clusters=hits.n_clusters).sums(np.take_along_axis(g, chosen.astype(np.int64), axis=1))
-            for g in _by_objective(population, e)
-        ],
+        [gathered.sums(np.take_along_axis(g, chosen.astype(np.int64), axis=1)) for g in _by_objective(population, e)],
         axis=2,
     )
     replayed = pooled(OVERLAP, overlap, expected + population.advantages[e, a])
@@ -241,10 +239,8 @@ def measure(world: World, *, logs: int, explored: int, rows: int, seed: int) -> 
             "bias_over_sd": float(np.abs(bias / sd).mean()),
             "se_over_sd": float((np.mean(said[name], axis=0) / sd).mean()),
         }
-        g = result[name]
-        print(
-            f"{name:42s} {g['gain']:7.2f} {g['coverage']:9.3f} {g['worst']:6.2f} {g['bias_points']:13.3f} {g['bias_over_sd']:8.2f} {g['se_over_sd']:6.2f}"
-        )
+        widths = ("7.2f", "9.3f", "6.2f", "13.3f", "8.2f", "6.2f")
+        print(f"{name:42s} " + " ".join(format(number, width) for number, width in zip(result[name].values(), widths, strict=True)))
     overlap, default = f"{OVERLAP.name}, {OVERLAP.labels[1]}", f"{OVERLAP.name} with list-replay, {OVERLAP.labels[1]}"
     return {
         "mse_gain_overlap": result[overlap]["gain"],

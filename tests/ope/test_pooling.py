@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretune.errors import DataError, NoOverlapError
-from paretune.ope import pooling
+from paretune.ope import pooled, pooling
 from paretune.ope.clusters import user_buckets
 from paretune.ope.lift import AnchoredSums, anchored_lift, explored_sums, join_policies, pooled_lift, produced_sums
-from paretune.ope.pooled import pooled_sums
+from paretune.ope.pooled import PooledSums, pooled_sums
 from paretune.ope.pooling import ACTION, OVERLAP, Kernel, action_likeness, kernel_coordinates, overlap_likeness, overlaps
 from paretune.records import Candidates
 from paretune.surface.heads import Head, Surface
@@ -163,7 +163,7 @@ class Feed:
         gain = (self.mean - self.mean[:, :1])[kind] if advantages else None
         likeness = action_likeness(kernel_coordinates(SURFACE), action, propensity, kernel=kernel)
         expected = np.full((n, 2), 0.3)
-        pooled = pooled_sums(
+        by_kernel = pooled_sums(
             rewards, likeness, chosen, cluster, kernel=kernel, action=action, clusters=CLUSTERS, expected=expected, advantages=gain
         )
         hits = chosen == action[:, None]
@@ -171,7 +171,7 @@ class Feed:
         kind, user = rng.integers(0, 2, n), rng.integers(0, n // 3, n)
         rewards = (rng.random((n, 2)) < self.mean[kind, 0]).astype(np.float32)
         produced = produced_sums(rewards, user_buckets(user, buckets=CLUSTERS), clusters=CLUSTERS, expected=expected)
-        return AnchoredSums(explored, produced, pooled)
+        return AnchoredSums(explored, produced, by_kernel)
 
     def lift(self, policies):
         """True relative lifts."""
@@ -191,12 +191,21 @@ def test_a_kernel_that_only_counts_hits_gives_the_anchored_lift():
 def test_pooling_with_the_right_advantage_is_unbiased_and_has_less_variance_than_hits():
     feed = Feed()
     logs = [feed.log(900, POLICIES, kernel=WIDE, advantages=True) for _ in range(150)]
-    pooled = np.array([pooled_lift(log).value for log in logs])
+    found = np.array([pooled_lift(log).value for log in logs])
     hits = np.array([anchored_lift(log).value for log in logs])
-    error = pooled.std(axis=0) / np.sqrt(len(logs))
-    assert (np.abs(pooled.mean(axis=0) - feed.lift(POLICIES)) < 3.5 * error).all()
-    assert pooled[:, :2].var(axis=0).mean() < 0.7 * hits[:, :2].var(axis=0).mean()
+    error = found.std(axis=0) / np.sqrt(len(logs))
+    assert (np.abs(found.mean(axis=0) - feed.lift(POLICIES)) < 3.5 * error).all()
+    assert found[:, :2].var(axis=0).mean() < 0.7 * hits[:, :2].var(axis=0).mean()
     assert np.isnan(hits[:, 2]).all()  # production is never explored, but its list has neighbours
+
+
+def test_compiled_and_plain_sums_agree(monkeypatch):
+    fast = Feed().log(500, POLICIES, kernel=ACTION, advantages=True).pooled
+    with monkeypatch.context() as patch:
+        patch.setattr(pooled, "compiled", None)
+        plain = Feed().log(500, POLICIES, kernel=ACTION, advantages=True).pooled
+    for field in fields(PooledSums)[:7]:
+        np.testing.assert_allclose(getattr(fast, field.name), getattr(plain, field.name), rtol=1e-9, atol=1e-9)
 
 
 def test_merged_parts_equal_one_pass_and_other_kernels_do_not_add_up():
@@ -224,10 +233,10 @@ def test_no_overlap_is_refused():
     action, propensity, cluster = np.tile(np.arange(1, 4), 10), np.full(30, 1 / 9), np.arange(30)
     found = overlap_likeness(lists, action, propensity)
     rewards = np.ones((30, 1), np.float32)
-    pooled = pooled_sums(rewards, found, np.zeros((30, 1), int), cluster, kernel=OVERLAP, action=action, clusters=CLUSTERS)
+    nothing = pooled_sums(rewards, found, np.zeros((30, 1), int), cluster, kernel=OVERLAP, action=action, clusters=CLUSTERS)
     hits = np.zeros((30, 1), bool)
     sums = AnchoredSums(
-        explored_sums(rewards, propensity, hits, cluster, clusters=CLUSTERS), produced_sums(rewards, cluster, clusters=CLUSTERS), pooled
+        explored_sums(rewards, propensity, hits, cluster, clusters=CLUSTERS), produced_sums(rewards, cluster, clusters=CLUSTERS), nothing
     )
     with pytest.raises(NoOverlapError, match="list like"):
         pooled_lift(sums)

@@ -17,6 +17,7 @@ import polars as pl
 from paretune.errors import ArtefactError
 from paretune.frontier.front import CohortLifts, Expectation, Front, Lifts, Pick, Policy
 from paretune.frontier.hull import Curve
+from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
 
 FORMAT = 1
@@ -47,6 +48,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         "expectation": _fields(front.expectation),
         "by_cohort": _fields(front.by_cohort),
         "refusal": _fields(front.refusal),
+        "ladder": None if front.ladder is None else front.ladder.plain(),
     }
     temporary = folder / ".replicates.tmp.npy"
     np.save(temporary, front.lifts.replicates, allow_pickle=False)
@@ -84,6 +86,7 @@ def load_front(folder: Path) -> Front:
             expectation=_optional(Expectation, written.get("expectation")),
             by_cohort=_optional(CohortLifts, written.get("by_cohort")),
             refusal=_optional(Refusal, written.get("refusal")),
+            ladder=None if written.get("ladder") is None else Ladder.of_plain(written["ladder"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{folder} holds no whole front: {error!r}", hint="make it again with `paretune sweep LOGS`") from error

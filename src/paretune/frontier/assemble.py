@@ -13,6 +13,7 @@ from paretune.frontier.cohort_static import cohort_statics, cohort_table, table_
 from paretune.frontier.cohorts import beside, cohort_estimates, cohort_lifts, part_of_lifts
 from paretune.frontier.front import CohortLifts, Front, Lifts, Pick, Policy
 from paretune.frontier.judge import Judge, nothing_to_choose
+from paretune.frontier.ladder import ladder_of
 from paretune.frontier.lifts import estimated_lift, lifts_record, refuse_idle, with_production
 from paretune.frontier.pareto import confidently_dominated
 from paretune.frontier.references import (
@@ -150,6 +151,7 @@ def assemble_front(
         expectation=expectation,
         by_cohort=by_cohort,
         refusal=refused,
+        ladder=ladder_of(joined),
     )
 
 

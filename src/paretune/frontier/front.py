@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
 from paretune.records import Bools, Floats, Ints
 
@@ -93,3 +94,4 @@ class Front:
     expectation: Expectation | None = None
     by_cohort: CohortLifts | None = None
     refusal: Refusal | None = None  # set where no policy is even promising: there is nothing to choose from
+    ladder: Ladder | None = None  # the same lifts pooled more and less; None where lifts are of exact hits

@@ -70,21 +70,21 @@ def believe(
         DataError: fewer than two clusters of users hold rows.
     """
     size, objectives = estimate.value.shape
-    has = np.isfinite(estimate.value).all(axis=1) & np.isfinite(scalarisations).all(axis=1)
+    has = np.logical_and.reduce(np.isfinite(estimate.value), axis=1) & np.logical_and.reduce(np.isfinite(scalarisations), axis=1)
     mean, draws = np.full((size, objectives), np.nan), np.full((replicates, size, objectives), np.nan, dtype=np.float32)
     if not has.any():
         return Belief(mean, draws)
     mean[has] = estimate.value[has]
     draws[:, has] = multiplier_draws(estimate.influence[:, has], replicates=replicates, rng=rng) + mean[has]
     error = draws.std(axis=0)
-    open_ = has & (np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors).all(axis=1)
+    open_ = has & np.logical_and.reduce(np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors, axis=1)
     if open_.any():
         alone = np.zeros(size, np.bool_) if apart is None else apart
         kept = estimate.of_policies(np.flatnonzero(open_))
         spread = _posterior(kept, scalarisations[open_], alone[open_])
         counts = rng.multinomial(replicates, [weight for weight, _, _ in spread])
         parts = [_drawn(middle, cov, int(n), rng) for (_, middle, cov), n in zip(spread, counts, strict=True) if n]
-        mean[open_] = sum(weight * middle for weight, middle, _ in spread).reshape(-1, objectives)
+        mean[open_] = np.sum([weight * middle for weight, middle, _ in spread], axis=0).reshape(-1, objectives)
         draws[:, open_] = rng.permutation(np.concatenate(parts)).reshape(replicates, -1, objectives)
     return Belief(mean, draws)
 

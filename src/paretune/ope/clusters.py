@@ -96,7 +96,7 @@ class Bag:
 
 
 class Clustering:
-    """The rows of one batch, gathered by cluster: sums of many dense columns at once."""
+    """The rows of one batch, gathered by cluster: the rows of cluster c are order[start[c]:start[c + 1]], in their own order."""
 
     def __init__(self, cluster: Ints, *, clusters: int) -> None:
         """Gather.
@@ -105,8 +105,8 @@ class Clustering:
             cluster: (n,) in [0, clusters).
             clusters: C.
         """
-        self._row = np.argsort(cluster, kind="stable")
-        self._start = np.concatenate([[0], np.cumsum(np.bincount(cluster, minlength=clusters))])
+        self.order = np.argsort(cluster, kind="stable")
+        self.start = np.concatenate([[0], np.cumsum(np.bincount(cluster, minlength=clusters))])
         self._shape = (clusters, len(cluster))
 
     def sums(self, columns: Floats, *, times: Floats | None = None) -> Floats:
@@ -116,8 +116,8 @@ class Clustering:
             columns: (n, P).
             times: (n,) a factor per row.
         """
-        factor = np.ones(len(self._row)) if times is None else times.astype(np.float64)[self._row]
-        return np.asarray(csr_matrix((factor, self._row, self._start), shape=self._shape) @ columns.astype(np.float64))
+        factor = np.ones(len(self.order)) if times is None else times.astype(np.float64)[self.order]
+        return np.asarray(csr_matrix((factor, self.order, self.start), shape=self._shape) @ np.ascontiguousarray(columns, dtype=np.float64))
 
 
 def check_rows(rewards: Floats, *columns: Floats) -> None:

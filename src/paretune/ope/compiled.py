@@ -92,3 +92,39 @@ def overlap_likeness(
             else:
                 deviation[row, target] = 0
     return weight, deviation, distance
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def pooled_sums(
+    order: Ints,
+    start: Ints,
+    chosen: Ints,
+    weight: Floats,
+    deviation: Floats,
+    distance: Floats,
+    residual: Floats,
+    advantages: Floats,
+    speaks: int,
+    totals: tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats],
+) -> None:  # pragma: no cover (compiled)
+    """Twin of `pooled._plain_sums`: adds the rows of each cluster, start[c]:start[c + 1] of `order`, to its sums."""
+    of_weight, of_square, of_residual, of_advantage, of_tilt, of_tilt_square, of_distance = totals
+    policies, rungs, objectives = chosen.shape[1], weight.shape[2], residual.shape[1]
+    for cluster in numba.prange(len(start) - 1):
+        for place in range(start[cluster], start[cluster + 1]):
+            row = order[place]
+            for policy in range(policies):
+                target = chosen[row, policy]
+                for rung in range(rungs):
+                    w = np.float64(weight[row, target, rung])
+                    of_weight[cluster, rung, policy] += w
+                    of_square[cluster, rung, policy] += w * w
+                    for j in range(objectives):
+                        of_residual[cluster, rung, policy, j] += w * residual[row, j]
+                tilted = np.float64(weight[row, target, speaks]) * deviation[row, target]
+                of_tilt_square[cluster, policy] += tilted * deviation[row, target]
+                of_distance[cluster, policy] += distance[row, target]
+                for j in range(objectives):
+                    of_tilt[cluster, policy, j] += tilted * residual[row, j]
+                    if len(advantages) > 0:
+                        of_advantage[cluster, policy, j] += advantages[row, target, j]

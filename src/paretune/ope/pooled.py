@@ -21,6 +21,11 @@ from paretune.ope.clusters import BUCKETS, Bag, Clustering, check_rows
 from paretune.ope.pooling import Kernel, Likeness
 from paretune.records import Floats, Ints
 
+try:
+    from paretune.ope import compiled
+except ImportError:  # numba is optional: numpy alone gives the same sums, slower
+    compiled = None  # type: ignore[assignment]
+
 
 @dataclass(frozen=True, slots=True)
 class PooledSums(Bag):
@@ -118,28 +123,48 @@ def pooled_sums(
                 f"advantages have shape {advantages.shape}, or are not finite", hint="give g(s, a) of every action and objective"
             )
         residual = residual - advantages[np.arange(len(action)), action]
-    gathered, total = (
-        Clustering(cluster, clusters=clusters),
-        no_pooled_sums(kernel, policies=chosen.shape[1], objectives=rewards.shape[1], clusters=clusters, replayed=advantages is not None),
+    total = no_pooled_sums(
+        kernel, policies=chosen.shape[1], objectives=rewards.shape[1], clusters=clusters, replayed=advantages is not None
     )
-    index = chosen.astype(np.int64)
-    deviation = np.take_along_axis(likeness.deviation, index, axis=1)
-    for rung in range(len(kernel.rungs)):
-        weight = np.take_along_axis(likeness.weight[:, :, rung], index, axis=1).astype(np.float64)
+    if compiled is None:
+        _plain_sums(total, likeness, chosen.astype(np.int64), Clustering(cluster, clusters=clusters), residual, advantages)
+        return total
+    gathered = Clustering(cluster, clusters=clusters)
+    compiled.pooled_sums(
+        gathered.order,
+        gathered.start,
+        chosen,
+        likeness.weight,
+        likeness.deviation,
+        likeness.distance,
+        residual,
+        np.empty((0, 0, 0), np.float32) if advantages is None else advantages,
+        kernel.speaks,
+        (total.weight, total.square, total.residual, total.advantage, total.tilt, total.tilt_square, total.distance),
+    )
+    return total
+
+
+def _plain_sums(
+    total: PooledSums, likeness: Likeness, chosen: Ints, gathered: Clustering, residual: Floats, advantages: Floats | None
+) -> None:
+    """Add a batch to sums of nothing, in place."""
+    deviation = np.take_along_axis(likeness.deviation, chosen, axis=1)
+    for rung in range(len(total.kernel.rungs)):
+        weight = np.take_along_axis(likeness.weight[:, :, rung], chosen, axis=1).astype(np.float64)
         total.weight[:, rung] = gathered.sums(weight)
         total.square[:, rung] = gathered.sums(np.square(weight))
-        tilted = weight * deviation if rung == kernel.speaks else None
-        for j in range(rewards.shape[1]):
+        tilted = weight * deviation if rung == total.kernel.speaks else None
+        for j in range(residual.shape[1]):
             total.residual[:, rung, :, j] = gathered.sums(weight, times=residual[:, j])
             if tilted is not None:
                 total.tilt[:, :, j] = gathered.sums(tilted, times=residual[:, j])
         if tilted is not None:
             total.tilt_square[:] = gathered.sums(tilted * deviation)
-    total.distance[:] = gathered.sums(np.take_along_axis(likeness.distance, index, axis=1))
+    total.distance[:] = gathered.sums(np.take_along_axis(likeness.distance, chosen, axis=1))
     if advantages is not None:
-        for j in range(rewards.shape[1]):
-            total.advantage[:, :, j] = gathered.sums(np.take_along_axis(advantages[:, :, j], index, axis=1))
-    return total
+        for j in range(residual.shape[1]):
+            total.advantage[:, :, j] = gathered.sums(np.take_along_axis(advantages[:, :, j], chosen, axis=1))
 
 
 def join_pooled(parts: list[PooledSums]) -> PooledSums:

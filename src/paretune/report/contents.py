@@ -19,6 +19,7 @@ from paretune.records import Floats
 from paretune.report.diagnostics import contribution_figure, log_figure, weights_figure
 from paretune.report.figures import front_figure, lift_figure, picks_figure
 from paretune.report.html import Section
+from paretune.report.ladder import ladder_figure, ladder_table, ladder_warning
 from paretune.report.tables import Outcome, Table, cohorts_table, picks_table, policies_table, signed
 
 
@@ -46,6 +47,7 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
     sections = [
         _refused(front.refusal) if front.refusal else _choice(findings, drawn("front")),
         Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth))),
+        *([] if front.refusal else _audit(front, drawn("ladder"))),
     ]
     if front.by_cohort is not None and not front.refusal:
         sections.append(Section("Cohorts", (), (cohorts_table(front),)))
@@ -63,6 +65,8 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
 
 def _choice(findings: Findings, pictures: tuple[alt.TopLevelMixin, ...]) -> Section:
     notes = tuple(f"{pick.label}: {pick.note}" for pick in findings.front.picks if pick.note)
+    if findings.front.ladder is not None and (warning := ladder_warning(findings.front, findings.front.ladder)):
+        notes = (warning, *notes)
     table = picks_table(findings.front, online=findings.online, truth=findings.truth)
     return Section("What to choose from", (_axes(findings.config), *notes), (*pictures, table))
 
@@ -71,6 +75,17 @@ def _refused(refusal: Refusal) -> Section:
     """Return what stands in place of a front that nobody should choose from."""
     heading = "Not enough data" if refusal.short else "No policy to choose"
     return Section(heading, tuple(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in (refusal.reason, refusal.remedy)))
+
+
+def _audit(front: Front, charts: tuple[alt.TopLevelMixin, ...]) -> list[Section]:
+    """Return what wider and narrower pooling say of the picks."""
+    if front.ladder is None:
+        return []
+    text = (
+        "Held-out requests that were served a list like the policy's speak for it too. How much alike is fixed beforehand; here is what "
+        "other choices would have said."
+    )
+    return [Section("Can the pooled numbers be trusted?", (text,), (*charts, ladder_table(front, front.ladder)))]
 
 
 def _axes(config: Config) -> str:
@@ -91,6 +106,8 @@ def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]
     if front.picks and not front.refusal:
         yield "picks", picks_figure(front, online=findings.online, truth=truth)
         yield "weights", weights_figure(front, surface)
+        if front.ladder is not None:
+            yield "ladder", ladder_figure(front, front.ladder)
     if findings.contribution is not None:
         tuned = tuple(surface.names[i] for i in surface.tuned)
         yield "contribution", contribution_figure(surface.names, findings.contribution, tuned=tuned)

@@ -42,8 +42,8 @@ def stage2_tables(found: Stage2, share: float) -> tuple[Table, ...]:
                 lift, half = float(found.cost.relative[d, j]), NORMAL_95 * float(found.cost.std_error[d, j])
                 cell = interval(lift, lift - half, lift + half)
                 costs.append((objective if d == 0 else "", design, cell, signed(lift * share, 3)))
-        columns = ("objective", "design", "explored request against production (95 %)", f"all traffic at {short_percent(share)}")
-        tables.append(Table("Cost of exploring", columns, tuple(costs), "From logged rewards, weighted to each design."))
+        heads = ("objective", "design", "explored request against production (95 %)", f"all traffic at {short_percent(share)}")
+        tables.append(Table("Cost of exploring", heads, tuple(costs), "From logged rewards, weighted to each design."))
     return tuple(tables)
 
 

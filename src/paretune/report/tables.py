@@ -70,7 +70,7 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
     lifts = front.lifts
     expected = front.expectation
     columns = ["pick", "policy", "objective", f"offline lift ({percent(lifts.confidence)} band)"]
-    columns += [EXPECTED] * (expected is not None) + ["hits", "P(degrading)"]
+    columns += [EXPECTED] * (expected is not None) + ["rows that speak", "P(degrading)"]
     judged = any(pick.verdict for pick in front.picks)
     columns += ["verdict"] * judged
     columns += ["online lift"] * (online is not None) + ["truth"] * (truth is not None)
@@ -144,7 +144,7 @@ def policies_table(front: Front, *, truth: Floats | None = None) -> Table:
             if truth is not None:
                 row.append(signed(truth[p, j]))
         rows.append(tuple(row))
-    columns = ["policy", "kind", "not dominated", "hits"] + ["P(on the front)"] * (expected is not None)
+    columns = ["policy", "kind", "not dominated", "rows that speak"] + ["P(on the front)"] * (expected is not None)
     for objective in lifts.objectives:
         columns += [f"{objective} lift (band)"] + [f"{objective} truth"] * (truth is not None)
     note = f"Not dominated: no other policy of the sweep is better in every objective with {percent(lifts.confidence)} confidence."
