@@ -159,7 +159,7 @@ def train_or_reuse(logs: Path, config: Config, folder: Path, *, days: Window, se
         LogError: the log cannot be read.
         DataError: the days hold no exploration rows.
     """
-    fitted = earlier_model(folder, config, days, seed=seed)
+    fitted = earlier_model(folder, logs, config, days, seed=seed)
     return train_model(logs, config, folder, days=days.train, seed=seed, progress=progress) if fitted is None else fitted
 
 
@@ -275,7 +275,7 @@ def sweep_logs(
     if fitted is None:
         fitted = train_model(logs, asked, folder / MODEL, days=days.train, seed=seed, progress=part_of(progress, 0.15, 0.7))
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
-    held_out = _held_out(logs, config, days, part_of(progress, 0.75, 0.95))
+    held_out = held_out_rows(logs, config, days, part_of(progress, 0.75, 0.95))
     sums = sweep_sums(fitted, held_out, config, anchor=anchor)
     front = assemble_front(sums, config.surface.build(), config, rng=stream(seed, "bootstrap"), halves=halves)
     total = sums.total()
@@ -294,6 +294,7 @@ def contribution_of(logs: Path, config: Config) -> Floats:
     return head_contribution(sample_candidates(logs, config)[1], config.surface.build().static)
 
 
-def _held_out(logs: Path, config: Config, days: Window, progress: Progress) -> Iterator[Log]:
+def held_out_rows(logs: Path, config: Config, days: Window, progress: Progress = silent) -> Iterator[Log]:
+    """Return the rows of the held-out days, with candidates where the estimator reads them."""
     overlapping = config.evaluation.estimator in {"auto", "overlap", "overlap-replay"} and has_candidates(logs, config)
     return scan_log(logs, config, days=days.hold_out, candidates=overlapping, progress=lambda share, _: progress(share, "sweeping"))
