@@ -178,7 +178,10 @@ class Evaluation(Section):
     estimator: Literal["auto", "hit", "action-kernel", "overlap", "overlap-replay"] = Field(
         "auto", description="auto = overlap-replay where the log has candidates, else action-kernel; hit = exact actions only, the paper's"
     )
-    smallest_lift_pct: float = Field(1.0, gt=0, description="smallest relative lift worth having, in per cent")
+    smallest_lift_pct: float = Field(1.0, gt=0, le=100, description="smallest lift worth having; sizes the log that a refusal asks for")
+    tolerated_risk: float = Field(
+        0.1, gt=0, lt=0.5, description="largest probability of degrading an objective at which a policy is still promising"
+    )
 
 
 class Training(Section):

@@ -153,7 +153,7 @@ def earlier_model(folder: Path, logs: Path, config: Config, days: Window, *, see
 
 
 def train_or_reuse(logs: Path, config: Config, folder: Path, *, days: Window, seed: int = 0, progress: Progress = silent) -> ValueModel:
-    """Return the model in a folder where it was trained with this configuration, seed and days; else train it there.
+    """Return the model in a folder where it was trained with this configuration and seed on these days of these files; else train it there.
 
     Raises:
         LogError: the log cannot be read.
@@ -271,9 +271,11 @@ def sweep_logs(
     refuse_unfit(check, logs)
     days = window(logs, config)
     asked = with_model(config, model)
-    fitted = checked_bundle(bundle, config, days) if bundle is not None else earlier_model(folder / MODEL, logs, asked, days, seed=seed)
-    if fitted is None:
-        fitted = train_model(logs, asked, folder / MODEL, days=days.train, seed=seed, progress=part_of(progress, 0.15, 0.7))
+    told = part_of(progress, 0.15, 0.7)
+    if bundle is None:
+        fitted = train_or_reuse(logs, asked, folder / MODEL, days=days, seed=seed, progress=told)
+    else:
+        fitted = checked_bundle(bundle, config, days)
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
     held_out = held_out_rows(logs, config, days, part_of(progress, 0.75, 0.95))
     sums = sweep_sums(fitted, held_out, config, anchor=anchor)

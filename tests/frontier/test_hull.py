@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretune.errors import DataError, NoOverlapError
+from paretune.frontier import hull
 from paretune.frontier.hull import hit_intervals, lift_curve, optimal_interval, reward_curve, switch_points
 from paretune.frontier.sweep import choose, scalarise
 from paretune.ope.lift import AnchoredSums, anchored_lift, explored_sums, produced_sums
@@ -123,3 +124,36 @@ def test_a_log_that_never_agrees_has_no_curve():
     values = np.stack([np.zeros((5, 2)), np.ones((5, 2))], axis=1)
     with pytest.raises(NoOverlapError):
         reward_curve(hit_intervals(values, np.zeros(5, int), propensity=np.ones(5), rewards=np.ones((5, 2))))
+
+
+def interval_by_definition(values, action):
+    low, high = 0.0, 1.0
+    for other, (first, second) in enumerate(values):
+        rise = (first - second) - (values[action, 0] - values[action, 1])
+        lead = second - values[action, 1]  # at alpha = 0
+        if rise == 0 and (lead > 0 or (lead == 0 and other < action)):
+            return np.nan, np.nan
+        low = max(low, -lead / rise) if rise < 0 else low
+        high = min(high, -lead / rise) if rise > 0 else high
+    return (low, high) if low < high else (np.nan, np.nan)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("integer", [False, True])
+def test_compiled_intervals_equal_those_of_numpy_and_of_the_definition(monkeypatch, dtype, integer):
+    pytest.importorskip("numba")
+    values = random_values((3000, 30, 5), integer=integer).astype(dtype)
+    action = np.random.default_rng(3).integers(0, 30, 3000)
+    quick = optimal_interval(values, action)
+    monkeypatch.setattr(hull, "compiled", None)
+    plain = optimal_interval(values, action)
+    np.testing.assert_array_equal(quick, plain)
+    for row in range(200):
+        wanted = interval_by_definition(values[row].astype(float), action[row])
+        np.testing.assert_allclose((plain[0][row], plain[1][row]), wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_values_too_large_for_a_quick_sum_are_still_finite():
+    values = np.full((4, 3, 2), 3e38, dtype=np.float32)
+    low, high = optimal_interval(values, np.zeros(4, int))
+    np.testing.assert_array_equal((low, high), (np.zeros(4), np.ones(4)))

@@ -191,7 +191,9 @@ def test_the_front_holds_the_family_the_references_and_the_picks():
     assert not front.non_dominated[0]
     assert front.non_dominated[1:10].any()
     assert not front.non_dominated[10:].any()
-    assert [pick.label for pick in front.picks] == ["save-leaning", "p2p-leaning", "knee", "constrained", "cohort knee"]
+    assert [pick.label for pick in front.picks] == [
+        "save-leaning", "p2p-leaning", "knee", "constrained", "balanced", "cohort knee"
+    ]  # fmt: skip
     assert all(0 <= pick.probability_degrading <= 1 for pick in front.picks)
     np.testing.assert_allclose(front.action_shares.sum(axis=1), 1)
     np.testing.assert_allclose(front.mean_weights, front.action_shares @ SURFACE.actions)
@@ -259,7 +261,7 @@ def test_one_or_three_objectives_make_a_front_too(columns, grid):
     config = config_of().model_copy(update={"objectives": [Objective(name=name, column=name) for name in names], "guardrails": []})
     family = Family(SURFACE.actions, grid, 1 / log.rewards[~log.explored].mean(axis=0), COHORTS)
     front = assemble_front(swept(log, values, family=family), SURFACE, config, rng=np.random.default_rng(0))
-    assert [pick.label for pick in front.picks] == [*(f"{name}-leaning" for name in names), "knee", "constrained"]
+    assert [pick.label for pick in front.picks] == [*(f"{name}-leaning" for name in names), "knee", "constrained", "balanced"]
     assert front.policies[1].alpha is None
     assert front.policies[1].scalarisation == tuple(grid[0])
     assert front.lifts.estimate.shape == (len(front.policies), len(columns))

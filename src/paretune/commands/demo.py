@@ -51,6 +51,8 @@ def demo(
         show_json({"report": found.report, **summary(found)})
         return
     show_report_table(outcome_table(found))
+    if found.findings.front.refusal is not None:
+        say(f"verdict: {found.findings.front.refusal.reason}")
     for stage in found.stages:
         remark(f"{stage.name}: {stage.wall_s:.0f} s ({stage.cpu_s:.0f} s of CPU), peak memory {stage.peak_gib:.1f} GiB")
     say(f"report: {found.report}")

@@ -88,7 +88,7 @@ def horizons(
     from paretune.frontier.horizon import compare_horizons
     from paretune.ope.sessions import carry_over
     from paretune.report.archive import MODEL
-    from paretune.run import anchor_of, earlier_model, part_of, train_model, window, with_model
+    from paretune.run import anchor_of, part_of, train_or_reuse, window, with_model
     from paretune.seeds import stream
     from paretune.surface.grid import log_coordinates, polynomial_basis
 
@@ -96,9 +96,7 @@ def horizons(
     held_out = _outline(logs, config, days.hold_out, part_of(progress, 0, 0.1))
     earlier = _outline(logs, config, days.train[-1:], part_of(progress, 0.1, 0.15))
     to_go, earlier_to_go = _to_go(held_out, discount), _to_go(earlier, discount)
-    fitted = earlier_model(output / MODEL, asked, days, seed=seed)
-    if fitted is None:
-        fitted = train_model(logs, asked, output / MODEL, days=days.train, seed=seed, progress=part_of(progress, 0.15, 0.6))
+    fitted = train_or_reuse(logs, asked, output / MODEL, days=days, seed=seed, progress=part_of(progress, 0.15, 0.6))
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.6, 0.65))
     beside = fit_anchor(_first(_replaced(logs, config, days.train[-1:], earlier_to_go), ANCHOR_ROWS), config)
     session_anchor = replace(anchor, encoder=beside.encoder, baseline=beside.baseline)  # the scale stays, so the policies do

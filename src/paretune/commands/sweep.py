@@ -40,7 +40,8 @@ def sweep(
     """Train what is missing, sweep the front, put policies forward.
 
     Checks the log, trains on the earlier days, evaluates on the held-out ones, and writes front.json, front.parquet and
-    report.html. Exit code 3: the log is not fit; 4: the data cannot tell.
+    report.html. Exit code 3: the log is not fit; 4: no policy is even promising, and the message says how many
+    exploration rows would tell.
 
     \b
     Examples:
@@ -48,6 +49,7 @@ def sweep(
       paretune sweep logs/ --bundle runs/model --output runs/monday
       paretune sweep logs/ --halves --json
     """
+    from paretune.errors import GateError
     from paretune.progress import shown
     from paretune.report.archive import PAGE
     from paretune.report.tables import picks_table
@@ -56,16 +58,20 @@ def sweep(
     settings = configuration(config)
     with shown("sweep") as progress:
         found = sweep_logs(logs, settings, output, bundle=bundle, model=model, seed=seed, halves=halves, progress=progress)
+    refusal = found.front.refusal
     if as_json:
         show_json({"run": output, "report": output / PAGE, **summary(found.front)})
-        return
-    show_report_table(picks_table(found.front))
-    say(f"report: {output / PAGE}")
+    else:
+        if refusal is None:
+            show_report_table(picks_table(found.front))
+        say(f"report: {output / PAGE}")
+    if refusal is not None:
+        raise GateError(refusal.reason, hint=refusal.remedy)
 
 
 def summary(front: Front) -> dict[str, Any]:
     """Return the picks with their lifts, for programs."""
-    lifts = front.lifts
+    lifts, expected = front.lifts, front.expectation
     picks = []
     for pick in front.picks:
         p = pick.policy
@@ -73,6 +79,16 @@ def summary(front: Front) -> dict[str, Any]:
             name: {"lift": lifts.estimate[p, j], "band_low": lifts.band_low[p, j], "band_high": lifts.band_high[p, j]}
             for j, name in enumerate(lifts.objectives)
         }
+        if expected is not None:
+            for j, name in enumerate(lifts.objectives):
+                numbers[name] |= {"expected": expected.mean[p, j], "expected_low": expected.low[p, j], "expected_high": expected.high[p, j]}
         policy = {"label": pick.label, "policy": front.policies[p].name, "alpha": front.policies[p].alpha, "hits": lifts.hits[p]}
+        policy["verdict"] = pick.verdict
         picks.append({**policy, "probability_degrading": pick.probability_degrading, "lifts": numbers, "note": pick.note})
-    return {"estimator": lifts.estimator, "confidence": lifts.confidence, "requests": lifts.n_rows, "users": lifts.n_users, "picks": picks}
+    refused = None
+    if front.refusal is not None:
+        of = front.refusal
+        candidate = front.policies[of.policy].name
+        refused = {"reason": of.reason, "candidate": candidate, "exploration_rows": of.rows, "exploration_rows_needed": of.needed}
+    about = {"estimator": lifts.estimator, "confidence": lifts.confidence, "requests": lifts.n_rows, "users": lifts.n_users}
+    return {**about, "refusal": refused, "picks": picks}

@@ -173,8 +173,8 @@ def explore_options(
         _positive(requests_per_day=requests_per_day)
     found = []
     for grid in grids:
-        need = {"actions": grid.actions, "gain": estimator.gain_on(grid.actions)}
-        rows = np.array([rows_needed(aim, relative_variance=rate.relative_variance, **need) for rate in rates])
+        actions, gain = grid.actions, estimator.gain_on(grid.actions)
+        rows = np.array([rows_needed(aim, relative_variance=rate.relative_variance, actions=actions, gain=gain) for rate in rates])
         found += [Option(grid, share, rows, float(rows.max() / (requests_per_day * share))) for share in shares]
     return tuple(found)
 

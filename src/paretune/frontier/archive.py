@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 
 from paretune.errors import ArtefactError
-from paretune.frontier.front import Front, Lifts, Pick, Policy
+from paretune.frontier.front import CohortLifts, Expectation, Front, Lifts, Pick, Policy
 from paretune.frontier.hull import Curve
+from paretune.frontier.verdict import Refusal
 
 FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"
@@ -43,6 +44,9 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         "non_dominated": front.non_dominated.tolist(),
         "mean_weights": _plain(front.mean_weights),
         "action_shares": _plain(front.action_shares),
+        "expectation": _fields(front.expectation),
+        "by_cohort": _fields(front.by_cohort),
+        "refusal": _fields(front.refusal),
     }
     temporary = folder / ".replicates.tmp.npy"
     np.save(temporary, front.lifts.replicates, allow_pickle=False)
@@ -77,6 +81,9 @@ def load_front(folder: Path) -> Front:
             picks=tuple(_pick(pick) for pick in written["picks"]),
             mean_weights=np.array(written["mean_weights"], dtype=np.float64),
             action_shares=np.array(written["action_shares"], dtype=np.float64),
+            expectation=_optional(Expectation, written.get("expectation")),
+            by_cohort=_optional(CohortLifts, written.get("by_cohort")),
+            refusal=_optional(Refusal, written.get("refusal")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{folder} holds no whole front: {error!r}", hint="make it again with `paretune sweep LOGS`") from error
@@ -94,6 +101,10 @@ def front_table(front: Front, *, heads: tuple[str, ...]) -> pl.DataFrame:
         "picks": labels,
         "hits": lifts.hits,
     }
+    expected = front.expectation
+    if expected is not None:
+        columns |= {"probability_degrading": expected.degrading, "probability_on_front": expected.on_front}
+        columns |= {f"{name}_expected": expected.mean[:, j] for j, name in enumerate(lifts.objectives)}
     for j, name in enumerate(lifts.objectives):
         for what in ("estimate", "std_error", "low", "high", "band_low", "band_high"):
             columns[f"{name}_{'lift' if what == 'estimate' else what}"] = getattr(lifts, what)[:, j]
@@ -113,6 +124,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _fields(record: Any) -> Any:
+    """Return a record of arrays and plain values as an object of JSON; None as it is."""
+    return None if record is None else {field.name: _plain(getattr(record, field.name)) for field in fields(record)}
+
+
+def _optional(kind: Any, written: Any) -> Any:
+    return None if written is None else kind(**{name: _record(value) for name, value in written.items()})
 
 
 def _record(value: Any) -> Any:

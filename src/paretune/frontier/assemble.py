@@ -1,7 +1,7 @@
 """From the sums of a sweep to the front: picks, reference policies, lifts with bands, all over the same rows.
 
 The rule: with `halves`, everything that is chosen (picks, best static, cohort trade-offs) is chosen on one half of the users, and every
-lift that is shown comes from the other; without, both come from all users and only the bands are honest about the picked numbers.
+lift that is shown comes from the other. Without, both come from all users, and what is claimed of a pick is what `shrinkage` expects of it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.frontier.cohort_static import cohort_statics, cohort_table, table_shares
-from paretune.frontier.front import Front, Pick, Policy
-from paretune.frontier.lifts import estimated_lift, lifts_of, refuse_idle, with_production
-from paretune.frontier.pareto import non_dominated
+from paretune.frontier.cohorts import beside, cohort_estimates, cohort_lifts, part_of_lifts
+from paretune.frontier.front import CohortLifts, Front, Lifts, Pick, Policy
+from paretune.frontier.judge import Judge, nothing_to_choose
+from paretune.frontier.lifts import estimated_lift, lifts_record, refuse_idle, with_production
+from paretune.frontier.pareto import confidently_dominated
 from paretune.frontier.references import (
     baseline_sums,
     cohort_action_shares,
@@ -22,8 +24,9 @@ from paretune.frontier.references import (
     matched_static,
     static_column,
 )
-from paretune.frontier.select import Choice, best_static, choose_points, probability_degrading
+from paretune.frontier.select import Choice, best_static, choose_points
 from paretune.frontier.sweep import SweepSums, user_half
+from paretune.ope.estimators import Estimate
 from paretune.ope.lift import AnchoredSums, join_policies
 from paretune.records import PRODUCTION, Bools, Floats, Ints
 from paretune.surface.heads import Surface
@@ -72,21 +75,26 @@ def assemble_front(
         halves: choose on one half of the users, report on the other.
         static_action: the best static action as chosen on training days; by default it is chosen where the picks are.
 
+    Returns:
+        The front, with a refusal where no policy is even promising.
+
     Raises:
         NoOverlapError: no policy has a hit.
-        GateError: no policy has enough hits.
         DataError: an objective has production value zero.
     """
     choosing, reporting = (user_half(0), user_half(1)) if halves else (None, None)
     evaluation, objectives = config.evaluation, tuple(objective.name for objective in config.objectives)
     signs, floors = signs_of(config), floors_of(config)
+    judge = Judge(signs, floors, evaluation.tolerated_risk, evaluation.confidence, evaluation.replicates)
     size, shares = sums.size, sums.action_shares()
+    least = _least_hits(sums, evaluation.min_hits)
 
-    estimate, production = estimated_lift(sums.total(choosing), baseline_sums(sums, surface, choosing), min_hits=evaluation.min_hits)
+    estimate, production = estimated_lift(sums.total(choosing), baseline_sums(sums, surface, choosing), min_hits=least)
     refuse_idle(production, objectives)
     points = estimate.value * signs  # of the family, then of every static grid action
-    choices = choose_points(points[:size], objectives=objectives, floors=floors)
-    members, note = cohort_picks(sums, surface, signs, half=choosing, min_hits=evaluation.min_hits)
+    safest = judge.safest(estimate.of_policies(np.arange(size)), sums.family.scalarisations, rng=rng)
+    choices = (*choose_points(points[:size], objectives=objectives, floors=floors), safest)
+    members, note = cohort_picks(sums, surface, signs, half=choosing, min_hits=least)
     static = best_static(points[size:]) if static_action is None else static_action
 
     policies = [*family_policies(sums.family.scalarisations)]
@@ -117,27 +125,87 @@ def assemble_front(
         choices = (*choices, Choice("cohort knee", at - 1, note))
 
     joined = join_policies(columns)
-    lifts = lifts_of(
-        joined,
-        baseline_sums(sums, surface, reporting),
-        policies=tuple(policy.name for policy in policies),
-        objectives=objectives,
-        confidence=evaluation.confidence,
-        replicates=evaluation.replicates,
-        min_hits=evaluation.min_hits,
-        n_users=sums.n_users(reporting),
-        rng=rng,
-    )
-    risk = probability_degrading(lifts.replicates * signs, floors=floors)
+    estimate, production = estimated_lift(joined, baseline_sums(sums, surface, reporting), min_hits=least)
+    refuse_idle(production, objectives)
+    picked = np.unique([choice.policy for choice in choices])
+    n_rows = int(joined.explored.raw.rows.sum() + joined.produced.rows.sum())
+    lifts, by_cohort = _lifts(
+        estimate, production, sums, surface, config, policies=policies, picked=picked, members=members,
+        half=reporting, min_hits=least, n_rows=n_rows, rng=rng,
+    )  # fmt: skip
+    lifts = with_production(lifts, rows=int(joined.produced.rows.sum()))
+    expectation = judge.expectation(estimate, _weighed(policies, sums, members), family=size, rng=rng)
+    said = judge.verdicts(lifts, expectation, enough=least == evaluation.min_hits)
+    judged, smallest = int(joined.explored.raw.rows.sum()), evaluation.smallest_lift_pct / 100
+    refused = judge.refusal(safest.policy + 1, lifts, expectation, rows=judged, smallest=smallest) if nothing_to_choose(said) else None
+    risk = expectation.degrading[1:]
     served = np.vstack([np.eye(len(surface))[PRODUCTION], *rows])
     return Front(
         policies=(Policy("production", "static", weights=surface.static), *policies),
-        lifts=with_production(lifts, rows=int(joined.produced.rows.sum())),
-        non_dominated=_family_front(lifts.estimate * signs, size),
-        picks=tuple(Pick(choice.label, choice.policy + 1, float(risk[choice.policy]), choice.note) for choice in choices),
+        lifts=lifts,
+        non_dominated=_family_front(lifts, signs, size),
+        picks=tuple(Pick(c.label, c.policy + 1, float(risk[c.policy]), c.note, said[c.policy + 1]) for c in choices),
         mean_weights=served @ surface.actions,
         action_shares=served,
+        expectation=expectation,
+        by_cohort=by_cohort,
+        refusal=refused,
     )
+
+
+def _lifts(
+    estimate: Estimate,
+    production: Floats,
+    sums: SweepSums,
+    surface: Surface,
+    config: Config,
+    *,
+    policies: list[Policy],
+    picked: Ints,
+    members: Ints,
+    half: Bools | None,
+    min_hits: int,
+    n_rows: int,
+    rng: np.random.Generator,
+) -> tuple[Lifts, CohortLifts | None]:
+    """Return the lifts of all policies, and of the picked ones inside every cohort, under one set of bands."""
+    names, cohorts = tuple(policy.name for policy in policies), sums.family.cohorts
+    everything = estimate
+    if len(cohorts) > 1:
+        told = np.array([np.where(picked < sums.size, picked, member) for member in members[:-1]])  # (G, L)
+        parts = cohort_estimates(sums, surface, told, half=half, min_hits=min_hits, like=estimate)
+        everything, names = beside([estimate, parts]), (*names, *(name for name in cohorts for _ in picked))
+    lifts = lifts_record(
+        everything,
+        production,
+        policies=names,
+        objectives=tuple(objective.name for objective in config.objectives),
+        confidence=config.evaluation.confidence,
+        replicates=config.evaluation.replicates,
+        n_rows=n_rows,
+        n_users=sums.n_users(half),
+        rng=rng,
+    )
+    if len(cohorts) <= 1:
+        return lifts, None
+    inside = part_of_lifts(lifts, slice(len(policies), None))
+    return part_of_lifts(lifts, slice(0, len(policies))), cohort_lifts(inside, cohorts, picked + 1)
+
+
+def _least_hits(sums: SweepSums, wanted: int) -> int:
+    """Return how many hits a policy needs for an estimate: one, if no member of the family has as many as wanted; nothing is told then."""
+    hits = sums.total().of_policies(np.arange(sums.size)).explored.raw.hits.sum(axis=0)
+    return wanted if (hits >= wanted).any() else 1
+
+
+def _weighed(policies: list[Policy], sums: SweepSums, members: Ints) -> Floats:
+    """Return (P, M) how each policy weighs the objectives on average; NaN for static weights."""
+    family = sums.family.scalarisations
+    counts = sums.choices[:, 0].sum(axis=1)
+    by_cohort = counts @ family[members] / max(1, counts.sum())
+    unknown = np.full(family.shape[1], np.nan)
+    rest = [by_cohort if policy.kind == "cohort" else unknown for policy in policies[len(family) :]]
+    return np.vstack([family, *rest])
 
 
 def _half(sums: AnchoredSums, half: Bools | None) -> AnchoredSums:
@@ -157,9 +225,10 @@ def _cohort_policy(sums: SweepSums, members: Ints) -> Policy:
     return Policy(name, "cohort", cohort_alphas=alphas)
 
 
-def _family_front(points: Floats, size: int) -> Bools:
-    """Mark the non-dominated members of the family (P + 1,), production first; policies without an estimate are no points."""
-    mask = np.zeros(len(points) + 1, dtype=np.bool_)
-    has = np.flatnonzero(np.isfinite(points[:size]).all(axis=1))
-    mask[1 + has] = non_dominated(points[has])
+def _family_front(lifts: Lifts, signs: Floats, size: int) -> Bools:
+    """Mark the members of the family that none dominates with confidence (P + 1,), production first; no estimate, no point."""
+    mask = np.zeros(len(lifts.policies), dtype=np.bool_)
+    has = 1 + np.flatnonzero(np.isfinite(lifts.estimate[1 : size + 1]).all(axis=1))
+    points, draws = lifts.estimate[has] * signs, lifts.replicates[:, has] * signs
+    mask[has] = ~confidently_dominated(points, draws, confidence=lifts.confidence)
     return mask

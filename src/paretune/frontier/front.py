@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paretune.frontier.verdict import Refusal
 from paretune.records import Bools, Floats, Ints
 
 
@@ -53,6 +54,30 @@ class Pick:
     policy: int  # index into Front.policies
     probability_degrading: float  # of losing on at least one objective (or guardrail floor)
     note: str = ""  # what the reader must know, e.g. that no policy left every objective undegraded
+    verdict: str = ""  # see frontier.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What to expect of P policies once the best-looking ones have been picked (frontier.shrinkage); NaN where nothing can be said."""
+
+    mean: Floats  # (P, M) relative lifts
+    low: Floats  # (P, M) interval at the confidence of the lifts
+    high: Floats  # (P, M)
+    degrading: Floats  # (P,) probability of being below a floor on at least one objective
+    on_front: Floats  # (P,) probability that no other member of the family dominates it; NaN outside the family
+
+
+@dataclass(frozen=True, slots=True)
+class CohortLifts:
+    """Lifts of L picked policies inside each of G cohorts, over production in the same cohort; their bands are part of the sweep's."""
+
+    cohorts: tuple[str, ...]  # (G,)
+    policies: Ints  # (L,) index into Front.policies
+    estimate: Floats  # (G, L, M)
+    band_low: Floats  # (G, L, M)
+    band_high: Floats  # (G, L, M)
+    hits: Ints  # (G, L)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +86,10 @@ class Front:
 
     policies: tuple[Policy, ...]  # (P,)
     lifts: Lifts
-    non_dominated: Bools  # (P,) among the point estimates of the swept family; False for reference policies
+    non_dominated: Bools  # (P,) no member of the swept family is better in every objective with confidence; False for reference policies
     picks: tuple[Pick, ...]
     mean_weights: Floats  # (P, m) average weight vector each policy serves
     action_shares: Floats  # (P, K) share of requests per action, each row summing to one
+    expectation: Expectation | None = None
+    by_cohort: CohortLifts | None = None
+    refusal: Refusal | None = None  # set where no policy is even promising: there is nothing to choose from

@@ -76,6 +76,41 @@ def probability_non_dominated(replicates: Floats) -> Floats:
     return often
 
 
+def confidently_dominated(points: Floats, replicates: Floats, *, confidence: float) -> Bools:
+    """Mark the points that another one beats in every objective, by simultaneous bands over the differences of all pairs.
+
+    Neighbouring policies share most of their rows, so differences are known far better than the points themselves.
+
+    Args:
+        points: (P, M) finite estimates, larger is better.
+        replicates: (B, P, M) finite draws around them.
+        confidence: of all the differences together, in (0, 1).
+
+    Returns:
+        (P,) mask.
+
+    Raises:
+        DataError: shapes disagree, or a number is not finite.
+    """
+    _check(points)
+    if replicates.ndim != 3 or replicates.shape[1:] != points.shape:
+        raise DataError(f"replicates have shape {replicates.shape}, points {points.shape}", hint="give draws around the same points")
+    _check(replicates.reshape(-1, replicates.shape[2]))
+    size = len(points)
+    centred = replicates - points.astype(replicates.dtype)
+    largest = np.zeros(len(replicates))
+    error = np.zeros((size, size, points.shape[1]))
+    for q in range(size - 1):
+        apart = centred[:, q + 1 :] - centred[:, q, None]
+        spread = np.sqrt(np.square(apart).mean(axis=0))
+        error[q, q + 1 :] = error[q + 1 :, q] = spread
+        t = np.abs(apart) / np.where(spread > 0, spread, np.inf)
+        largest = np.maximum(largest, t.max(axis=(1, 2)))
+    margin = np.quantile(largest, confidence) * error
+    better = points[:, None] - points > margin  # (q, p, M): q beats p; equal points never do
+    return np.logical_or.reduce(np.logical_and.reduce(better, axis=2), axis=0)
+
+
 def _check(points: Floats) -> None:
     if points.ndim != 2:
         raise DataError(f"points have shape {points.shape}, not (n, M)", hint="give one row per policy")

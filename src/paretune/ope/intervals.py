@@ -50,6 +50,18 @@ def clustered_std_error(influence: Floats) -> Floats:
     return np.sqrt(_correction(influence) * np.square(influence).sum(axis=0))
 
 
+def clustered_covariance(influence: Floats) -> Floats:
+    """Return C / (C - 1) psi' psi, the covariance (d, d) of d estimates over the C occupied clusters.
+
+    Args:
+        influence: (C, d) per cluster of users, summing to zero.
+
+    Raises:
+        DataError: fewer than two clusters hold rows.
+    """
+    return _correction(influence) * (influence.T @ influence)
+
+
 def multiplier_draws(influence: Floats, *, replicates: int, rng: np.random.Generator) -> Floats:
     """Return draws of the estimation error: sum over clusters of multiplier x influence.
 

@@ -12,7 +12,7 @@ per cluster of users, so all of it merges by `+`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,8 +66,17 @@ class PooledSums(Bag):
 def no_pooled_sums(kernel: Kernel, *, policies: int, objectives: int, clusters: int = BUCKETS, replayed: bool = False) -> PooledSums:
     """Return the sums of no rows: P policies, M objectives, C clusters."""
     c, r, p, m = clusters, len(kernel.rungs), policies, objectives
-    shapes = ((c, r, p), (c, r, p), (c, r, p, m), (c, p, m), (c, p, m), (c, p), (c, p))
-    return PooledSums(*(np.zeros(shape) for shape in shapes), kernel, replayed)
+    return PooledSums(
+        weight=np.zeros((c, r, p)),
+        square=np.zeros((c, r, p)),
+        residual=np.zeros((c, r, p, m)),
+        advantage=np.zeros((c, p, m)),
+        tilt=np.zeros((c, p, m)),
+        tilt_square=np.zeros((c, p)),
+        distance=np.zeros((c, p)),
+        kernel=kernel,
+        replayed=replayed,
+    )
 
 
 def pooled_sums(
@@ -135,7 +144,12 @@ def pooled_sums(
 
 def join_pooled(parts: list[PooledSums]) -> PooledSums:
     """Return the sums of several sets of policies over the same rows, side by side."""
-    first = parts[0]
-    side = {"weight": 2, "square": 2, "residual": 2, "advantage": 1, "tilt": 1, "tilt_square": 1, "distance": 1}
-    joined = [np.concatenate([getattr(part, name) for part in parts], axis=axis) for name, axis in side.items()]
-    return PooledSums(*joined, first.kernel, first.replayed)
+
+    def side_by_side(name: str, axis: int) -> Floats:
+        return np.concatenate([getattr(part, name) for part in parts], axis=axis)
+
+    return replace(
+        parts[0],
+        **{name: side_by_side(name, 2) for name in ("weight", "square", "residual")},  # type: ignore[arg-type]
+        **{name: side_by_side(name, 1) for name in ("advantage", "tilt", "tilt_square", "distance")},  # type: ignore[arg-type]
+    )

@@ -13,12 +13,13 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.frontier.front import Front
+from paretune.frontier.verdict import Refusal
 from paretune.logs.checks import LogCheck
 from paretune.records import Floats
 from paretune.report.diagnostics import contribution_figure, log_figure, weights_figure
 from paretune.report.figures import front_figure, lift_figure, picks_figure
 from paretune.report.html import Section
-from paretune.report.tables import Outcome, Table, picks_table, policies_table, signed
+from paretune.report.tables import Outcome, Table, cohorts_table, picks_table, policies_table, signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,15 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
     def drawn(*names: str) -> tuple[alt.TopLevelMixin, ...]:
         return tuple(charts[name] for name in names if name in charts)
 
-    notes = tuple(f"{pick.label}: {pick.note}" for pick in front.picks if pick.note)
     sections = [
-        Section(
-            "What to choose from",
-            (_axes(findings.config), *notes),
-            (*drawn("front"), picks_table(front, online=findings.online, truth=findings.truth)),
-        ),
+        _refused(front.refusal) if front.refusal else _choice(findings, drawn("front")),
         Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth))),
-        Section("The weights that are served", ("Average weights per policy, and how often each weight is chosen.",), drawn("weights")),
     ]
+    if front.by_cohort is not None and not front.refusal:
+        sections.append(Section("Cohorts", (), (cohorts_table(front),)))
+    if "weights" in charts:
+        text = "Average weights per policy, and how often each weight is chosen."
+        sections.append(Section("The weights that are served", (text,), drawn("weights")))
     if findings.contribution is not None:
         text = "Share of utility under the static weights, averaged over logged candidates."
         sections.append(Section("Heads", (text,), drawn("contribution")))
@@ -59,6 +59,18 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
         sections.append(Section("The log", (), (*drawn("log"), rules_table(findings.check))))
     sections.append(Section("Configuration", (), (configuration_table(findings.config),)))
     return sections
+
+
+def _choice(findings: Findings, pictures: tuple[alt.TopLevelMixin, ...]) -> Section:
+    notes = tuple(f"{pick.label}: {pick.note}" for pick in findings.front.picks if pick.note)
+    table = picks_table(findings.front, online=findings.online, truth=findings.truth)
+    return Section("What to choose from", (_axes(findings.config), *notes), (*pictures, table))
+
+
+def _refused(refusal: Refusal) -> Section:
+    """Return what stands in place of a front that nobody should choose from."""
+    heading = "Not enough data" if refusal.short else "No policy to choose"
+    return Section(heading, tuple(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in (refusal.reason, refusal.remedy)))
 
 
 def _axes(config: Config) -> str:
@@ -70,13 +82,13 @@ def _axes(config: Config) -> str:
 
 
 def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]]:
-    """Yield the name and the picture of everything there is to draw."""
+    """Yield the name and the picture of everything there is to draw; nothing to choose from where choosing is refused."""
     front, surface, truth = findings.front, findings.config.surface.build(), findings.truth
-    if len(front.lifts.objectives) > 1:
+    if len(front.lifts.objectives) > 1 and not front.refusal:
         yield "front", front_figure(front, truth=truth)
     if any(policy.alpha is not None for policy in front.policies):
         yield "lifts", lift_figure(front, truth=truth)
-    if front.picks:
+    if front.picks and not front.refusal:
         yield "picks", picks_figure(front, online=findings.online, truth=truth)
         yield "weights", weights_figure(front, surface)
     if findings.contribution is not None:

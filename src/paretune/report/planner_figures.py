@@ -13,7 +13,8 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from paretune.explore.planner import Aim, Estimator, Grid, Rate, explore_options
+from paretune.explore.planner import Aim, Estimator, Grid, explore_options
+from paretune.explore.rates import Rate
 from paretune.report.tables import MISSING
 from paretune.report.theme import SERIES, WIDTH, finished, inline
 

@@ -9,10 +9,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from paretune.errors import DataError
 from paretune.frontier.front import Front
 from paretune.records import Floats
 
 MISSING = "–"
+EXPECTED = "to expect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,11 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
         truth: (P, M) true relative lifts of the front's policies, where a simulated world knows them.
     """
     lifts = front.lifts
-    columns = ["pick", "policy", "objective", f"offline lift ({percent(lifts.confidence)} band)", "hits", "P(degrading)"]
+    expected = front.expectation
+    columns = ["pick", "policy", "objective", f"offline lift ({percent(lifts.confidence)} band)"]
+    columns += [EXPECTED] * (expected is not None) + ["hits", "P(degrading)"]
+    judged = any(pick.verdict for pick in front.picks)
+    columns += ["verdict"] * judged
     columns += ["online lift"] * (online is not None) + ["truth"] * (truth is not None)
     rows = []
     for place, pick in enumerate(front.picks):
@@ -78,9 +84,13 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
                 front.policies[p].name if first else "",
                 objective,
                 interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j]),
-                f"{int(lifts.hits[p]):,}" if first else "",
-                _probability(pick.probability_degrading) if first else "",
             ]
+            if expected is not None:
+                row.append(interval(expected.mean[p, j], expected.low[p, j], expected.high[p, j]))
+            row.append(f"{int(lifts.hits[p]):,}" if first else "")
+            row.append(_probability(pick.probability_degrading) if first else "")
+            if judged:
+                row.append(pick.verdict if first else "")
             if online is not None:
                 row.append(interval(online.estimate[place, j], online.low[place, j], online.high[place, j]))
             if truth is not None:
@@ -90,24 +100,55 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
         f"Lifts are relative to production; bands hold for all {lifts.estimate.size} numbers of the sweep at once. "
         f"Estimator: {lifts.estimator}; {lifts.n_rows:,} held-out requests of {lifts.n_users:,} users."
     )
+    if expected is not None:
+        note += (
+            " What to expect, and P(degrading), allow for the picks having been picked for looking good: "
+            "shrunk towards production as far as the sweep itself says one must."
+        )
     return Table("Operating policies put forward", tuple(columns), tuple(rows), note)
+
+
+def cohorts_table(front: Front) -> Table:
+    """Return the picks' lifts inside every cohort, one row per policy and cohort.
+
+    Raises:
+        DataError: the front tells nothing by cohort.
+    """
+    found, lifts = front.by_cohort, front.lifts
+    if found is None:
+        raise DataError("the front tells nothing by cohort", hint="sweep a log with two cohorts or more")
+    labels: dict[int, list[str]] = {}
+    for pick in front.picks:
+        labels.setdefault(pick.policy, []).append(pick.label)
+    rows = []
+    for place, p in enumerate(found.policies):
+        for g, cohort in enumerate(found.cohorts):
+            numbers = (found.estimate[g, place], found.band_low[g, place], found.band_high[g, place])
+            cells = (interval(*ends) for ends in zip(*numbers, strict=True))
+            rows.append((", ".join(labels.get(int(p), [])) if g == 0 else "", cohort, f"{int(found.hits[g, place]):,}", *cells))
+    columns = ("pick", "cohort", "hits", *(f"{name} lift ({percent(lifts.confidence)} band)" for name in lifts.objectives))
+    note = "Lifts over production in the same cohort; the bands hold for these numbers and for those of all traffic at once."
+    return Table("Picks by cohort", columns, tuple(rows), note)
 
 
 def policies_table(front: Front, *, truth: Floats | None = None) -> Table:
     """Return every policy of the front with its lifts and bands, one row per policy."""
-    lifts = front.lifts
+    lifts, expected = front.lifts, front.expectation
     rows = []
     for p, policy in enumerate(front.policies):
         row = [policy.name, policy.kind, "yes" if front.non_dominated[p] else "", f"{int(lifts.hits[p]):,}"]
+        if expected is not None:
+            row.append(_probability(expected.on_front[p]))
         for j in range(len(lifts.objectives)):
             row.append(interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j]))
             if truth is not None:
                 row.append(signed(truth[p, j]))
         rows.append(tuple(row))
-    columns = ["policy", "kind", "not dominated", "hits"]
+    columns = ["policy", "kind", "not dominated", "hits"] + ["P(on the front)"] * (expected is not None)
     for objective in lifts.objectives:
         columns += [f"{objective} lift (band)"] + [f"{objective} truth"] * (truth is not None)
-    return Table("All policies of the sweep", tuple(columns), tuple(rows))
+    note = f"Not dominated: no other policy of the sweep is better in every objective with {percent(lifts.confidence)} confidence."
+    return Table("All policies of the sweep", tuple(columns), tuple(rows), note)
 
 
 def checks_table(checks: Iterable[tuple[str, bool | None, str]]) -> Table:

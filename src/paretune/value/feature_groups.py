@@ -48,7 +48,7 @@ def only(config: Config, names: tuple[str, ...]) -> Config:
     embeddings = [feature for feature in features.embeddings if feature.name in names]
     sequences = [feature for feature in features.sequences if feature.name in names]
     plain = {key: [name for name in getattr(features, key) if name in names] for key in ("numeric", "categorical")}
-    known = [*plain["numeric"], *plain["categorical"], *(feature.name for feature in (*embeddings, *sequences))]
+    known = [*plain["numeric"], *plain["categorical"], *(e.name for e in embeddings), *(s.name for s in sequences)]
     if not known or set(names) - set(known):
         raise ConfigError(f"no features {sorted(set(names) - set(known))}", hint="name the log's own columns, as under [features]")
     return config.model_copy(
