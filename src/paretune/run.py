@@ -277,7 +277,7 @@ def sweep_logs(
     else:
         fitted = checked_bundle(bundle, config, days)
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
-    held_out = _held_out(logs, config, days, part_of(progress, 0.75, 0.95))
+    held_out = held_out_rows(logs, config, days, part_of(progress, 0.75, 0.95))
     sums = sweep_sums(fitted, held_out, config, anchor=anchor)
     front = assemble_front(sums, config.surface.build(), config, rng=stream(seed, "bootstrap"), halves=halves)
     total = sums.total()
@@ -296,6 +296,7 @@ def contribution_of(logs: Path, config: Config) -> Floats:
     return head_contribution(sample_candidates(logs, config)[1], config.surface.build().static)
 
 
-def _held_out(logs: Path, config: Config, days: Window, progress: Progress) -> Iterator[Log]:
+def held_out_rows(logs: Path, config: Config, days: Window, progress: Progress = silent) -> Iterator[Log]:
+    """Return the rows of the held-out days, with candidates where the estimator reads them."""
     overlapping = config.evaluation.estimator in {"auto", "overlap", "overlap-replay"} and has_candidates(logs, config)
     return scan_log(logs, config, days=days.hold_out, candidates=overlapping, progress=lambda share, _: progress(share, "sweeping"))

@@ -47,12 +47,11 @@ def distil(
     from paretune.frontier.assemble import signs_of
     from paretune.frontier.given import compare, given_sums
     from paretune.frontier.sweep import choose
-    from paretune.logs.parquet import scan_log
     from paretune.progress import shown
     from paretune.report.archive import CONFIG, MODEL
     from paretune.report.html import write_whole
     from paretune.report.learning_tables import comparison_table
-    from paretune.run import anchor_of, checked_bundle, part_of, window
+    from paretune.run import anchor_of, checked_bundle, held_out_rows, part_of, window
     from paretune.value.distil import decide, grow_table, grow_tree, leaves
     from paretune.value.distil_json import described, policy_json
 
@@ -74,7 +73,7 @@ def distil(
             full = choose(model.values(part.state, surface.actions) * scale.astype(np.float32), weights[None])
             return np.column_stack([full, decide(tree, part), decide(table, part)])
 
-        held_out = scan_log(logs, settings, days=days.hold_out, progress=lambda share, _: progress(0.5 + 0.5 * share, "measuring the loss"))
+        held_out = held_out_rows(logs, settings, days, lambda share, _: progress(0.5 + 0.5 * share, "measuring the loss"))
         sums = given_sums(chosen, held_out, settings, anchor=anchor)
     names = (policy.name, f"tree of {len(leaves(tree))} leaves", f"table of {len(leaves(table))} rows")
     found = compare(sums, names, settings, weights=weights * signs_of(settings))

@@ -52,12 +52,11 @@ def isolate(
     """
     from paretune.frontier.evaluate import sweep_sums
     from paretune.frontier.isolation import isolate as compare
-    from paretune.logs.parquet import scan_log
     from paretune.progress import shown
     from paretune.report.html import save_figures
     from paretune.report.learning_figures import isolation_figure
     from paretune.report.learning_tables import isolation_table
-    from paretune.run import anchor_of, part_of, train_or_reuse, window, with_model
+    from paretune.run import anchor_of, held_out_rows, part_of, train_or_reuse, window, with_model
     from paretune.seeds import stream
     from paretune.value.feature_groups import EVERYTHING, feature_groups, only, with_groups
 
@@ -72,7 +71,7 @@ def isolate(
         for i, (name, seen) in enumerate(visible.items()):
             share = (0.1 + 0.9 * i / len(visible), 0.1 + 0.9 * (i + 0.8) / len(visible))
             fitted = train_or_reuse(logs, seen, output / f"model-{i}", days=days, seed=seed, progress=part_of(progress, *share))
-            sums[name] = sweep_sums(fitted, scan_log(logs, settings, days=days.hold_out), settings, anchor=anchor)
+            sums[name] = sweep_sums(fitted, held_out_rows(logs, settings, days), settings, anchor=anchor)
     found = compare(sums, settings, rng=stream(seed, "bootstrap"))
     pictures = save_figures([("isolation", isolation_figure(found))], output) if len(settings.objectives) > 1 else ()
     if as_json:

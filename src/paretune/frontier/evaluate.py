@@ -21,7 +21,7 @@ from paretune.frontier.front import Front
 from paretune.frontier.sweep import Family, Sweep, SweepSums, alpha_grid, scalarise, simplex_grid
 from paretune.ope.baseline import Baseline, fit_baseline
 from paretune.ope.clusters import user_buckets
-from paretune.ope.pooling import ACTION, OVERLAP, Kernel, action_likeness, kernel_coordinates, overlap_likeness
+from paretune.ope.pooling import ACTION, OVERLAP, Kernel, Likeness, action_likeness, kernel_coordinates, overlap_likeness
 from paretune.ope.variate import Variate, variate_sums
 from paretune.ports import ValueModel
 from paretune.records import PRODUCTION, Candidates, Floats, Log
@@ -136,6 +136,54 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
             hint="train again with this configuration, or sweep with the one the model was trained with",
         )
     surface = config.surface.build()
+    evidence, batches = pooled_evidence(hold_out, config, anchor=anchor)
+    family = Family(surface.actions, scalarisations_of(config), signs_of(config) / anchor.value, anchor.cohorts)
+    running = Sweep(family, kernel=evidence.kernel, replayed=evidence.replayed)
+    for batch in batches:
+        explored, production = batch.exploration(), batch.production()
+        for start in range(0, len(explored), ROWS_SCORED):
+            part = explored.take(slice(start, start + ROWS_SCORED))
+            expected, likeness, advantages = evidence.of_rows(part)
+            values = model.values(part.state, surface.actions)
+            running.add_explored(part, values, expected=expected, likeness=likeness, advantages=advantages)
+        for start in range(0, len(production), ROWS_SCORED):
+            part = production.take(slice(start, start + ROWS_SCORED))
+            running.add_produced(part, expected=anchor.expected(part))
+    return running.sums()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How rows speak for actions that they did not take: by which kernel, corrected by what."""
+
+    config: Config
+    anchor: Anchor
+    kernel: Kernel | None  # None: hits alone
+    replayed: bool  # list-replay corrects the kernel
+
+    def of_rows(self, part: Log) -> tuple[Floats | None, Likeness | None, Floats | None]:
+        """Return m(s) (n, M), the likeness towards all actions, and the advantages (n, K, M) of exploration rows; None where absent."""
+        surface, anchor = self.config.surface.build(), self.anchor
+        wide = None if anchor.encoder is None else anchor.encoder.wide(part.state)
+        expected = None if wide is None or anchor.baseline is None else anchor.baseline.predict(wide)
+        if self.kernel is None:
+            return expected, None, None
+        if self.kernel.name != OVERLAP.name:
+            return expected, action_likeness(kernel_coordinates(surface), part.action, part.propensity, kernel=self.kernel), None
+        candidates, advantages = _candidates_of(part), None
+        lists = top_lists(candidates, surface.actions, surface.k)
+        likeness = overlap_likeness(lists, part.action, part.propensity, kernel=self.kernel)
+        if self.replayed and anchor.variate is not None and wide is not None:
+            advantages = anchor.variate.advantages(wide, list_values(candidates, lists, self.config.objective_heads() or ()))
+        return expected, likeness, advantages
+
+
+def pooled_evidence(hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> tuple[Evidence, Iterable[Log]]:
+    """Return how the rows of a hold-out log speak, and all of its batches again; the first with exploration rows decides.
+
+    Raises:
+        DataError: the configuration asks for an estimator that the log cannot give.
+    """
     batches = iter([hold_out] if isinstance(hold_out, Log) else hold_out)
     first = []
     for batch in batches:
@@ -143,30 +191,7 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
         if batch.explored.any():
             break
     kernel, replayed = _kernel_of(config, first[-1].exploration() if first else None, anchor)
-    scale = signs_of(config) / anchor.value
-    running = Sweep(Family(surface.actions, scalarisations_of(config), scale, anchor.cohorts), kernel=kernel, replayed=replayed)
-    coordinates = kernel_coordinates(surface)
-    for batch in chain(first, batches):
-        explored, production = batch.exploration(), batch.production()
-        for start in range(0, len(explored), ROWS_SCORED):
-            part = explored.take(slice(start, start + ROWS_SCORED))
-            wide = None if anchor.encoder is None else anchor.encoder.wide(part.state)
-            expected = None if wide is None or anchor.baseline is None else anchor.baseline.predict(wide)
-            likeness = advantages = None
-            if kernel is not None and kernel.name == OVERLAP.name:
-                candidates = _candidates_of(part)
-                lists = top_lists(candidates, surface.actions, surface.k)
-                likeness = overlap_likeness(lists, part.action, part.propensity, kernel=kernel)
-                if replayed and anchor.variate is not None and wide is not None:
-                    advantages = anchor.variate.advantages(wide, list_values(candidates, lists, config.objective_heads() or ()))
-            elif kernel is not None:
-                likeness = action_likeness(coordinates, part.action, part.propensity, kernel=kernel)
-            values = model.values(part.state, surface.actions)
-            running.add_explored(part, values, expected=expected, likeness=likeness, advantages=advantages)
-        for start in range(0, len(production), ROWS_SCORED):
-            part = production.take(slice(start, start + ROWS_SCORED))
-            running.add_produced(part, expected=anchor.expected(part))
-    return running.sums()
+    return Evidence(config, anchor, kernel, replayed), chain(first, batches)
 
 
 def _candidates_of(log: Log) -> Candidates:

@@ -7,25 +7,24 @@ estimator as the front's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
 
 from paretune.config import Config
 from paretune.errors import DataError, GateError
-from paretune.frontier.evaluate import ROWS_SCORED, Anchor
+from paretune.frontier.evaluate import ROWS_SCORED, Anchor, Evidence, pooled_evidence
 from paretune.frontier.lifts import estimated_lift, refuse_idle
 from paretune.frontier.references import nearest_grid_action
 from paretune.ope.clusters import user_buckets
 from paretune.ope.intervals import clustered_std_error, occupied
-from paretune.ope.lift import AnchoredSums, explored_sums, produced_sums
+from paretune.ope.lift import AnchoredSums, ExploredSums, ProducedSums, explored_sums, produced_sums
+from paretune.ope.pooled import PooledSums, pooled_sums
 from paretune.records import PRODUCTION, Floats, Ints, Log
 
 Decide = Callable[[Log], Ints]
-"""From n rows to their (n, P) actions, none of them production; what came of a row must not decide."""
+"""From n rows, without candidates, to their (n, P) actions, none of them production; what came of a row must not decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class GivenSums:
-    """What is kept of the rows; logs add up with `+`."""
+    """What is kept of the rows."""
 
     anchored: AnchoredSums  # of the P policies, then of the static grid action nearest to production
     agreeing: Floats  # (P,) exploration rows
-
-    def __add__(self, other: GivenSums) -> GivenSums:
-        """Return the sums over both logs."""
-        return GivenSums(self.anchored + other.anchored, self.agreeing + other.agreeing)
 
 
 def given_sums(decide: Decide, hold_out: Iterable[Log], config: Config, *, anchor: Anchor) -> GivenSums:
@@ -74,22 +69,53 @@ def given_sums(decide: Decide, hold_out: Iterable[Log], config: Config, *, ancho
     """
     surface = config.surface.build()
     nearest = nearest_grid_action(surface, surface.static)
-    parts = []
-    for batch in hold_out:
+    evidence, batches = pooled_evidence(hold_out, config, anchor=anchor)
+    seen: ExploredSums | None = None
+    arm: ProducedSums | None = None
+    pooled: PooledSums | None = None
+    agreeing: Floats = np.zeros(())
+    for batch in batches:
         explored, produced = batch.exploration(), batch.production()
-        for start in range(0, max(len(explored), len(produced)), ROWS_SCORED):
-            at = slice(start, start + ROWS_SCORED)
-            rows, static = explored.take(at), produced.take(at)
-            chosen = decide(rows)
-            if chosen.size and not (chosen.min() > PRODUCTION and chosen.max() < len(surface)):
+        for start in range(0, len(explored), ROWS_SCORED):
+            rows = explored.take(slice(start, start + ROWS_SCORED))
+            chosen = decide(replace(rows, candidates=None))
+            if not (chosen.min() > PRODUCTION and chosen.max() < len(surface)):
                 raise DataError("a policy takes actions off the grid, of which no row can tell", hint="choose among the grid's actions")
-            hits = np.column_stack([chosen == rows.action[:, None], rows.action == nearest])
-            seen = explored_sums(rows.rewards, rows.propensity, hits, user_buckets(rows.user), expected=anchor.expected(rows))
-            arm = produced_sums(static.rewards, user_buckets(static.user), expected=anchor.expected(static))
-            parts.append(GivenSums(AnchoredSums(seen, arm), (chosen == chosen[:, :1]).sum(axis=0).astype(np.float64)))
-    if not parts:
-        raise DataError("no held-out rows to judge policies on", hint="read more of the log")
-    return reduce(add, parts)
+            agreeing = agreeing + (chosen == chosen[:, :1]).sum(axis=0)
+            both = np.column_stack([chosen, np.full(len(rows), nearest, chosen.dtype)])
+            hits, likewise = _explored(rows, both, evidence)
+            seen = hits if seen is None else seen + hits
+            if likewise is not None:
+                pooled = likewise if pooled is None else pooled + likewise
+        for start in range(0, len(produced), ROWS_SCORED):
+            rows = produced.take(slice(start, start + ROWS_SCORED))
+            part = produced_sums(rows.rewards, user_buckets(rows.user), expected=anchor.expected(rows))
+            arm = part if arm is None else arm + part
+    if seen is None:
+        raise DataError("no held-out exploration rows to judge policies on", hint="read more of the log")
+    if arm is None:
+        arm = produced_sums(np.empty((0, len(config.objectives))), np.empty(0, np.int64))
+    return GivenSums(AnchoredSums(seen, arm, pooled), agreeing)
+
+
+def _explored(rows: Log, chosen: Ints, evidence: Evidence) -> tuple[ExploredSums, PooledSums | None]:
+    """Return what exploration rows say of policies by their hits, and pooled where there is a kernel."""
+    cluster = user_buckets(rows.user)
+    expected, likeness, advantages = evidence.of_rows(rows)
+    seen = explored_sums(rows.rewards, rows.propensity, chosen == rows.action[:, None], cluster, expected=expected)
+    if evidence.kernel is None or likeness is None:
+        return seen, None
+    pooled = pooled_sums(
+        rows.rewards,
+        likeness,
+        chosen,
+        cluster,
+        kernel=evidence.kernel,
+        action=rows.action,
+        expected=expected,
+        advantages=advantages,
+    )
+    return seen, pooled
 
 
 def compare(sums: GivenSums, names: tuple[str, ...], config: Config, *, weights: Floats) -> Comparison:
