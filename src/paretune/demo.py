@@ -91,6 +91,7 @@ def run_demo(
     seed: int = 0,
     data: Path | None = None,
     model: str | None = None,
+    objectives: int = 2,
     sizes: Sizes = FULL,
     progress: Progress = silent,
 ) -> Demo:
@@ -103,6 +104,7 @@ def run_demo(
         seed: of the world, its traffic, training and tests.
         data: folder of the KuaiRand files; ``kuairand`` only.
         model: a kind of value model, in place of the configuration's.
+        objectives: of the world: 2, or 3, of which the third is a guardrail.
         sizes: how much traffic.
         progress: told of all stages.
 
@@ -117,12 +119,13 @@ def run_demo(
         "seed": seed,
         "data": str(data),
         "model": model,
+        "objectives": objectives,
         "version": version("paretune"),
         **asdict(sizes),
     }
     done = _claim(folder, plan)
     with clock.stage("world"):
-        feed = open_world(world, setting=setting, seed=seed, data=data)
+        feed = open_world(world, setting=setting, seed=seed, data=data, objectives=objectives)
         config = feed.config()
     with clock.stage("simulate"):
         if "simulate" not in done:
@@ -232,10 +235,11 @@ def outcome_table(demo: Demo) -> Table:
     if weights is not None:
         true = ", ".join(f"{name} {signed(lift)}" for name, lift in zip(lifts.objectives, demo.truth.lift[-1], strict=True))
         exact = f" Everybody on the knee's exact average weights ({describe(demo.findings.config.surface.build(), weights)}): truly {true}."
+    wanted = [objective.name for objective in demo.findings.config.objectives if objective.direction == "maximise"]
     note = (
         f"Lifts are relative to production. Arms of about {readout.requests[0]:,} requests of {readout.users[0]:,} users; the truth is "
         f"averaged over {demo.truth.requests:,} requests (standard error up to {signed(float(demo.truth.std_error.max())).lstrip('+')})."
-        f" Successful sessions hold at least one {' or '.join(lifts.objectives)}. Online, a policy also changes how long sessions last, so "
+        f" Successful sessions hold at least one {' or '.join(wanted)}. Online, a policy also changes how long sessions last, so "
         f"which requests there are; offline estimate and truth speak of the requests that production has.{exact}"
     )
     return Table("Picks: promised offline, seen online, and true", heads, tuple(rows), note)

@@ -25,6 +25,7 @@ def demo(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run; an earlier demo there is replaced.")
     ] = RUN,
     model: ModelOption = None,
+    objectives: Annotated[int, typer.Option(min=2, max=3, help="3 adds a guardrail: homefeed's hides, kuairand's comments.")] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Little traffic: see that it runs, not what it can do.")] = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -39,6 +40,7 @@ def demo(
       paretune demo
       paretune demo --setting perfect-ranker --output runs/perfect
       paretune demo --world kuairand --data KuaiRand-Pure/
+      paretune demo --objectives 3
       paretune demo --quick --json
     """
     from paretune.demo import FULL, QUICK, outcome_table, run_demo
@@ -46,7 +48,9 @@ def demo(
 
     sizes = QUICK if quick else FULL
     with shown("demo") as progress:
-        found = run_demo(output, world=world, setting=setting, seed=seed, data=data, model=model, sizes=sizes, progress=progress)
+        found = run_demo(
+            output, world=world, setting=setting, seed=seed, data=data, model=model, objectives=objectives, sizes=sizes, progress=progress
+        )
     if as_json:
         show_json({"report": found.report, **summary(found)})
         return

@@ -268,13 +268,22 @@ def reward_curve(hits: HitIntervals) -> Curve:
     return _curve(hits, hits.reward, np.ones_like(hits.weight))
 
 
+def residual_curve(hits: HitIntervals) -> Curve:
+    """Return the self-normalised mean of r - m under pi_alpha for every alpha: what of the anchored lift depends on alpha.
+
+    Raises:
+        NoOverlapError: no row is a hit for any alpha.
+    """
+    return _curve(hits, hits.residual, hits.weight)
+
+
 def lift_curve(hits: HitIntervals, produced: ProducedSums) -> Curve:
     """Return the production-anchored relative lift of pi_alpha for every alpha.
 
     Raises:
         NoOverlapError: no row is a hit for any alpha.
     """
-    curve = _curve(hits, hits.residual, hits.weight)
+    curve = residual_curve(hits)
     rows = produced.rows.sum()
     return Curve(curve.starts, (curve.values + produced.correction.sum(axis=0) / rows) / (produced.reward.sum(axis=0) / rows), curve.hits)
 

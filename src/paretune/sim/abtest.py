@@ -111,13 +111,14 @@ def run_abtest(
 def _play(world: World, n: int, *, day: int, choose_weights: Chooser, rng: np.random.Generator) -> tuple[Ints, Floats]:
     """Return the user of each of n sessions, and (n, M + 3): clipped rewards, requests, sessions, successful sessions."""
     objectives = len(world.objectives)
+    wanted = [j for j, objective in enumerate(world.config().objectives) if objective.direction == "maximise"]
     user, numbers = np.zeros(n, dtype=np.int64), np.zeros((n, objectives + 3))
     for served in sessions(world, n, day=day, choose=choose_weights, rng=rng):
         user[served.session] = served.arrivals.user
         numbers[served.session, :objectives] += served.counts > 0  # a session is in a wave at most once
         numbers[served.session, objectives] += 1
     numbers[:, objectives + 1] = 1
-    numbers[:, objectives + 2] = (numbers[:, :objectives] > 0).any(axis=1)
+    numbers[:, objectives + 2] = (numbers[:, wanted] > 0).any(axis=1)
     return user, numbers
 
 

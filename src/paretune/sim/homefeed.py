@@ -16,6 +16,7 @@ from paretune.config import (
     Config,
     EmbeddingFeature,
     Features,
+    Guardrail,
     HeadSection,
     Objective,
     SequenceFeature,
@@ -29,6 +30,8 @@ from paretune.sim.world import Arrivals, Catalogue, Continuation
 HEADS = ("save", "p2p", "click", "hide", "share", "long_view")
 STATIC = (91.6, 9.1, 1.1, -4.0, 5.0, 0.20)
 BIAS = (-7.35, -4.4, -3.9, -5.5, -6.4, -2.8)
+OBJECTIVES = ("save", "p2p", "hide")  # two by default; hides, where asked for, must not rise by more than the floor says
+GUARDED, FLOOR_PCT = "hide", -2.0
 K_ITEMS = 15
 N_USERS = 60_000
 N_TOPICS, POOLS_PER_TOPIC, POOL_SIZE = 24, 10, 300
@@ -93,12 +96,12 @@ class Homefeed:
 
     name: str = "homefeed"
     cohorts: tuple[str, ...] = COHORTS
-    objectives: tuple[str, ...] = ("save", "p2p")
-    objective_heads: tuple[int, ...] = (0, 1)
     continuation = Continuation(base=1.3, long_view=0.8, hide=3.0, long_view_head=5, hide_head=3)
 
-    def __init__(self, setting: str = "demo", *, seed: int = 0) -> None:
+    def __init__(self, setting: str = "demo", *, seed: int = 0, objectives: int = 2) -> None:
         self.setting = setting
+        self.objectives: tuple[str, ...] = OBJECTIVES[:objectives]
+        self.objective_heads: tuple[int, ...] = tuple(HEADS.index(name) for name in self.objectives)
         self._setting = SETTINGS[setting]
         self.surface = self.config().surface.build()
         self._make_users(stream(seed, "users"))
@@ -112,7 +115,11 @@ class Homefeed:
             surface=SurfaceSection(
                 k=K_ITEMS, heads=[HeadSection(name=n, weight=w, tune=tune.get(n)) for n, w in zip(HEADS, STATIC, strict=True)]
             ),
-            objectives=[Objective(name=name, column=f"events_{name}", head=name) for name in self.objectives],
+            objectives=[
+                Objective(name=name, column=f"events_{name}", head=name, direction="minimise" if name == GUARDED else "maximise")
+                for name in self.objectives
+            ],
+            guardrails=[Guardrail(objective=GUARDED, floor_pct=FLOOR_PCT)] if GUARDED in self.objectives else [],
             features=Features(
                 numeric=["activity", "weekend", "hour_sin", "hour_cos"],
                 categorical=["country", "device", "cohort", "day_part"],

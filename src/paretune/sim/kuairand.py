@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paretune.config import Config, EmbeddingFeature, Features, HeadSection, Objective, SequenceFeature, SurfaceSection, Tune
+from paretune.config import Config, EmbeddingFeature, Features, Guardrail, HeadSection, Objective, SequenceFeature, SurfaceSection, Tune
 from paretune.errors import DataError
 from paretune.ports import Progress, silent
 from paretune.records import Categorical, Floats, Ints, State
@@ -26,6 +26,8 @@ from paretune.sim.world import Arrivals, Catalogue, Continuation
 
 HEADS = ("like", "profile_enter", "click", "hate", "comment", "long_view")  # in the order of LABELS
 STATIC = (30.0, 30.0, 0.1, -10.0, 10.0, 0.2)
+OBJECTIVES = ("like", "profile_enter", "comment")  # two by default; comments, where asked for, must not fall below the floor
+GUARDED, FLOOR_PCT = "comment", -5.0
 K_ITEMS = 10
 POOLS_PER_TAG, POOL_SIZE = 8, 300
 MIN_HISTORY, MIN_IMPRESSIONS = 20, 8  # events of a user that make a user of this world
@@ -42,11 +44,11 @@ class KuaiRandWorld:
     name = "kuairand"
     setting = "standard"
     cohorts: tuple[str, ...] = ACTIVE_DEGREES
-    objectives: tuple[str, ...] = ("like", "profile_enter")
-    objective_heads: tuple[int, ...] = (0, 1)
     continuation = Continuation(base=0.6, long_view=1.0, hide=3.0, long_view_head=5, hide_head=3)
 
-    def __init__(self, data: KuaiRand, *, oracle: Factors, ranker: Factors, seed: int = 0) -> None:
+    def __init__(self, data: KuaiRand, *, oracle: Factors, ranker: Factors, seed: int = 0, objectives: int = 2) -> None:
+        self.objectives: tuple[str, ...] = OBJECTIVES[:objectives]
+        self.objective_heads: tuple[int, ...] = tuple(HEADS.index(name) for name in self.objectives)
         self._known, self._oracle, self._ranker = data.known, oracle, ranker
         log = data.impressions
         enough = (data.known.history_length >= MIN_HISTORY) & (np.bincount(log.user, minlength=len(data.known.profile)) >= MIN_IMPRESSIONS)
@@ -70,6 +72,7 @@ class KuaiRandWorld:
                 k=K_ITEMS, heads=[HeadSection(name=n, weight=w, tune=tune.get(n)) for n, w in zip(HEADS, STATIC, strict=True)]
             ),
             objectives=[Objective(name=name, column=f"events_{name}", head=name) for name in self.objectives],
+            guardrails=[Guardrail(objective=GUARDED, floor_pct=FLOOR_PCT)] if GUARDED in self.objectives else [],
             features=Features(
                 numeric=[*self._known.numeric, "weekend", "hour_sin", "hour_cos"],
                 categorical=[*self._known.categorical, "tab", "day_part"],
@@ -133,12 +136,13 @@ class KuaiRandWorld:
         )
 
 
-def open_kuairand(data: Path, *, seed: int = 0, progress: Progress = silent) -> KuaiRandWorld:
+def open_kuairand(data: Path, *, seed: int = 0, objectives: int = 2, progress: Progress = silent) -> KuaiRandWorld:
     """Return the world over a folder of KuaiRand-Pure files; the two fits take about 15 seconds.
 
     Args:
         data: the folder; see `kuairand_data`.
         seed: of the fits and the pools.
+        objectives: 2, or 3 with a guardrail on comments.
         progress: told the share done.
 
     Raises:
@@ -148,7 +152,7 @@ def open_kuairand(data: Path, *, seed: int = 0, progress: Progress = silent) -> 
     tables = read_kuairand(data)
     oracle = fit_oracle(tables, seed=seed, progress=lambda share, doing: progress(0.75 * share, doing))
     ranker = fit_ranker(tables, seed=seed, progress=lambda share, doing: progress(0.75 + 0.25 * share, doing))
-    return KuaiRandWorld(tables, oracle=oracle, ranker=ranker, seed=seed)
+    return KuaiRandWorld(tables, oracle=oracle, ranker=ranker, seed=seed, objectives=objectives)
 
 
 def fit_oracle(data: KuaiRand, *, rows: Ints | None = None, seed: int = 0, progress: Progress = silent) -> Factors:

@@ -96,7 +96,7 @@ class World(Protocol):
         ...
 
 
-def open_world(name: str, *, setting: str = "", seed: int = 0, data: Path | None = None) -> World:
+def open_world(name: str, *, setting: str = "", seed: int = 0, data: Path | None = None, objectives: int = 2) -> World:
     """Return a world by name.
 
     Args:
@@ -104,10 +104,13 @@ def open_world(name: str, *, setting: str = "", seed: int = 0, data: Path | None
         setting: a variant of the world; empty takes the first.
         seed: of the world itself (users, items, ranker errors), not of its traffic.
         data: folder of the KuaiRand files; ``kuairand`` only.
+        objectives: 2, or 3: the third is a guardrail.
 
     Raises:
-        ConfigError: no such world or setting, or the data are missing.
+        ConfigError: no such world, setting or number of objectives, or the data are missing.
     """
+    if objectives not in {2, 3}:
+        raise ConfigError(f"no world has {objectives} objectives", hint="ask for 2 or 3")
     if name not in WORLDS:
         raise ConfigError(f"there is no world {name!r}", hint=f"worlds are {', '.join(WORLDS)}")
     setting = setting or WORLDS[name][0]
@@ -116,9 +119,9 @@ def open_world(name: str, *, setting: str = "", seed: int = 0, data: Path | None
     if name == "homefeed":
         from paretune.sim.homefeed import Homefeed
 
-        return Homefeed(setting, seed=seed)
+        return Homefeed(setting, seed=seed, objectives=objectives)
     from paretune.sim.kuairand import open_kuairand
 
     if data is None:
         raise ConfigError("the kuairand world needs its data", hint="name the folder of the KuaiRand files with --data DIR")
-    return open_kuairand(data, seed=seed)
+    return open_kuairand(data, seed=seed, objectives=objectives)
