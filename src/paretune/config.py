@@ -163,7 +163,9 @@ class Exploration(Section):
     """How exploration traffic is drawn."""
 
     share: Share = Field(0.0125, description="share of requests explored; the paper's 1.25 %")
-    design: Literal["uniform", "logged"] = Field("uniform", description="uniform = 1/K over the grid is checked; logged = trust the column")
+    design: Literal["uniform", "logged"] = Field(
+        "uniform", description="uniform = 1/K over the grid is checked; logged = trust the column: stage 2, or several designs"
+    )
 
 
 class Evaluation(Section):

@@ -12,12 +12,14 @@ import tomlkit
 
 from paretune.cli import main
 from paretune.commands.plan_exploration import parse_grid, parse_rates, parse_traffic
+from paretune.config import load_config
 from paretune.errors import ConfigError
 from paretune.explore.planner import ESTIMATORS, Aim, Grid, Plan, usual_grids
 from paretune.explore.rates import Rate
 from paretune.logs.parquet import write_day
 from paretune.report.plan import plan_sentences
 from paretune.report.planner_figures import count_words, plan_figure, short_percent, time_words
+from paretune.run import sweep_logs
 
 ASKED = ["--lift", "1", "--traffic", "10e6/day", "--share", "1.25", "--rates", "save=0.18,p2p=0.35", "--grid", "7x7", "--power", "80"]
 SETTINGS = {
@@ -27,6 +29,7 @@ SETTINGS = {
     "objectives": [{"name": name, "column": f"{name}s"} for name in ("save", "p2p")],
     "features": {"numeric": ["x"]},
     "exploration": {"share": 0.02},
+    "evaluation": {"train_days": 1, "hold_out_days": 1, "alphas": 5, "replicates": 100},
 }
 
 
@@ -87,7 +90,7 @@ def test_a_log_gives_rates_traffic_and_cost_and_the_configuration_the_rest(logge
     found = json.loads(capsys.readouterr().out)
     assert found["requests_per_day"] == 2000
     assert found["rates"]["save"] == pytest.approx(0.2, abs=0.03)
-    assert (found["asked"]["grid"], found["asked"]["share"], found["days"]) == ("2×2", 0.02, 7)
+    assert (found["asked"]["grid"], found["asked"]["share"], found["days"]) == ("2×2", 0.02, 1)
     assert found["estimator"] == "kernel"
     cost = found["cost"]["save"]
     assert abs(cost["per_explored_request"] + 0.25) < 4 * cost["std_error"]
@@ -132,6 +135,27 @@ def test_unknown_and_missing_rates_are_named(capsys: pytest.CaptureFixture[str])
     assert main(["plan-exploration", "--rates", "save=0.1"]) == 2
     assert "['p2p']" in capsys.readouterr().err
     assert main(["plan-exploration", "nowhere"]) == 3
+
+
+def test_stage_2_is_judged_by_a_runs_model_on_the_days_it_has_not_seen(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_logs(logged, load_config("paretune.toml"), Path("run"), model="ridge", draw=False)
+    assert main(["plan-exploration", str(logged), "--stage2", "run", "--floor", "40", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 1000 < found["rows"] < 2000  # those of the second day
+    assert found["uniform_variance_factor"] == 4
+    assert len(found["policies"]) == 5
+    assert all(1 < policy["variance_factor"] < 4 for policy in found["policies"])
+    assert any("knee" in policy["pick"] for policy in found["policies"])
+    assert set(found["cost"]) == {"uniform", "stage 2"}
+    assert abs(found["cost"]["uniform"]["save"]["per_explored_request"] + 0.25) < 4 * found["cost"]["uniform"]["save"]["std_error"]
+
+    assert main(["plan-exploration", str(logged), "--stage2", "run", "--share", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "all traffic at 5 %" in printed
+    assert "uniform ones" in printed
+    assert main(["plan-exploration", "--stage2", "run"]) == 2
+    assert main(["plan-exploration", str(logged), "--stage2", "run", "--floor", "150"]) == 2
+    assert main(["plan-exploration", str(logged), "--stage2", "nowhere"]) == 3
 
 
 def test_words_of_the_command_line_are_read() -> None:
