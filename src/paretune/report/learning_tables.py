@@ -79,7 +79,14 @@ def comparison_table(found: Comparison) -> Table:
         if p:
             score, apart = found.score_gap[p], found.quantile * found.score_gap_std_error[p]
             rows.append(("", "", "", "all, as weighted", signed(found.score[p]), interval(score, score - apart, score + apart)))
-    columns = ("policy", "same action", "hits", "objective", "held-out lift (interval)", f"against {found.policies[0]} (interval)")
+    columns = (
+        "policy",
+        "same action",
+        "rows that speak",
+        "objective",
+        "held-out lift (interval)",
+        f"against {found.policies[0]} (interval)",
+    )
     note = f"Differences are paired: all policies on the same {found.n_rows:,} held-out requests. Estimator: {found.estimator}."
     return Table("What the rules lose", columns, tuple(rows), note)
 
