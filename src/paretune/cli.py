@@ -14,6 +14,7 @@ import typer
 
 from paretune.commands.check import check
 from paretune.commands.demo import demo
+from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.report import report
 from paretune.commands.sessions import sessions
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, init, check, surface, simulate, train, sweep, report, worth, sessions, version):
+for command in (demo, init, check, headroom, surface, simulate, train, sweep, report, worth, sessions, version):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
