@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0, help="hold-out exploration rows, in place of the size's own")
     parser.add_argument("--model", default="replay", help="replay, smooth or ridge")
     options = parser.parse_args()
-    size = Size(20_000, 30_000, 10_000) if options.quick else Size(100_000, 200_000, 30_000)
+    size = Size(8_000, 12_000, 5_000) if options.quick else Size(100_000, 200_000, 30_000)
     size = replace(size, hold_out=options.rows or size.hold_out)
     figures: dict[str, float] = {"seeds": float(options.seeds), "train_rows": float(size.train), "hold_out_rows": float(size.hold_out)}
     began = time.perf_counter()

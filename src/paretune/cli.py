@@ -16,6 +16,7 @@ from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.plan_exploration import plan_exploration
@@ -45,6 +46,7 @@ COMMANDS = (
     init,
     check,
     surface,
+    headroom,
     plan_exploration,
     simulate,
     train,

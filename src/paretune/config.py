@@ -142,6 +142,7 @@ class Columns(Section):
     plan: Name = Field("plan", description="plan in force; optional")
     candidate_ids: Name = Field("candidate_ids", description="items that can reach the list; optional")
     candidate_scores: Name = Field("candidate_scores", description="their head scores, row by row; optional")
+    served_scores: Name = Field("served_scores", description="head scores of the served items, in list order; optional")
     label_age_h: Name = Field("label_age_h", description="hours between the request and the reading of its events; optional")
 
 

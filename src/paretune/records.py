@@ -133,6 +133,9 @@ class Log:
     state: State
     candidates: Candidates | None = None
     elected: Bools | None = None  # (n,) reason POLICY or FALLBACK: the request itself decided what it was served; None = no row
+    predicted: Floats | None = (
+        None  # (n, M) reward of the served list as the ranker's own scores predict it, NaN = unknown; None = not read
+    )
     time_us: Ints | None = None  # (n,) int64 microseconds since 1970-01-01 UTC, NO_TIME where missing; None = the log has no times
 
     def __len__(self) -> int:

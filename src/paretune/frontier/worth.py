@@ -141,8 +141,7 @@ def family_bands(front: Front, *, signs: Floats) -> Bands:
     Raises:
         GateError: no policy of the family has an estimate.
     """
-    lifts = front.lifts
-    known = np.logical_and.reduce(np.isfinite(lifts.estimate), axis=1)
+    lifts, known = front.lifts, np.logical_and.reduce(np.isfinite(front.lifts.estimate), axis=1)
     members = tuple(p for p, policy in enumerate(front.policies) if policy.kind == "alpha" and known[p])
     static = [p for p, policy in enumerate(front.policies) if policy.kind in {"static", "matched static", *ROLES}]
     references = tuple(p for p in static if known[p])

@@ -16,7 +16,9 @@ from paretune.errors import LogError
 Schema = Mapping[str, pl.DataType]
 
 
-def needed_columns(schema: Schema, config: Config, *, source: str, candidates: bool, labels: bool) -> tuple[str, ...]:
+def needed_columns(
+    schema: Schema, config: Config, *, source: str, candidates: bool, labels: bool, predicted: bool = False
+) -> tuple[str, ...]:
     """Return the columns of a file that a reader wants, each once.
 
     Args:
@@ -25,6 +27,7 @@ def needed_columns(schema: Schema, config: Config, *, source: str, candidates: b
         source: the file, for messages.
         candidates: candidate ids and scores are wanted, and must be there.
         labels: the age of the labels is wanted where it is there.
+        predicted: the head scores of the served items are wanted, and must be there.
 
     Returns:
         Column names; `weights` only where the file has no `action` column, since actions are trusted.
@@ -36,6 +39,7 @@ def needed_columns(schema: Schema, config: Config, *, source: str, candidates: b
     optional = ["session", "cohort", *(["label_age_h"] if labels else [])]
     wanted: list[tuple[str, str, str]] = [  # column, kind, configuration key
         *((getattr(names, fixed), kind, f"logs.columns.{fixed}") for fixed, kind in _fixed(candidates).items()),
+        *(((names.served_scores, "vector", "logs.columns.served_scores"),) if predicted else ()),
         *((getattr(names, o), _KIND[o], f"logs.columns.{o}") for o in optional if getattr(names, o) in schema),
         *(((names.ts, "time", "logs.columns.ts"),) if names.ts in schema and _is_time(schema[names.ts]) else ()),
         *((objective.column, "number", f"objectives[{objective.name}].column") for objective in config.objectives),

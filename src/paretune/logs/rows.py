@@ -17,6 +17,7 @@ from paretune.logs.reward import rewards
 from paretune.logs.schema import IDS_DTYPE, REASON_EXPLORE, REASON_FALLBACK, REASON_POLICY, WEIGHTS_DTYPE
 from paretune.records import NO_TIME, OFF_GRID, PRODUCTION, Bools, Candidates, Categorical, Floats, Ints, Log, State
 from paretune.surface.heads import Surface
+from paretune.surface.lists import list_values
 
 DAY = "__day"  # int32 day that the reader adds to a batch
 ROW = "__row"  # position in the file that the reader adds to a batch
@@ -79,6 +80,7 @@ def decode_rows(frame: pl.DataFrame, config: Config, surface: Surface) -> Rows:
         state=state,
         candidates=candidates,
         elected=elected,
+        predicted=_predicted(frame[names.served_scores], config, len(surface.heads)) if names.served_scores in frame else None,
         time_us=_times(frame[names.ts]) if names.ts in frame else None,
     )
     return Rows(log, pl.DataFrame(facts))
@@ -111,6 +113,20 @@ def _actions(frame: pl.DataFrame, config: Config, surface: Surface, explored: Bo
         facts["weights_match"] = same | frame[names.weights].is_null().to_numpy()
         action[absent] = found[absent[~claimed]]
     return np.where(explored & (action == PRODUCTION), np.int32(production_twin(surface)), action)
+
+
+def _predicted(column: pl.Series, config: Config, n_heads: int) -> Floats:
+    """Return the ranker's own prediction of each served list's rewards (n, M); NaN where the row has no scores or unreadable ones."""
+    heads, dtype = config.objective_heads(), "<f2" if config.logs.candidate_scores_dtype == "float16" else "<f4"
+    if heads is None:
+        return np.full((len(column), len(config.objectives)), np.nan, dtype=np.float32)
+    offsets, flat, _ = decode.ragged(column, dtype, stride=n_heads)
+    items, lengths = Candidates(offsets // n_heads, np.empty(0, np.int64), flat.reshape(-1, n_heads)), np.diff(offsets) // n_heads
+    place = np.arange(int(lengths.max(initial=0)), dtype=np.int16)
+    lists = np.where(place < lengths[:, None], place, np.int16(-1))
+    values = list_values(items, lists[:, None], heads)[:, 0]
+    values[lengths == 0] = np.nan
+    return values
 
 
 def _times(column: pl.Series) -> Ints:

@@ -19,6 +19,7 @@ A log is a folder of Parquet files, one sub-folder per day: `day=2026-01-31/part
 | features | as configured | numbers, strings, embeddings, token sequences |
 | candidate_ids | list of integers or binary int32, optional | union of the top-k lists of all actions |
 | candidate_scores | list of floats or binary float16/32, optional | row-major (candidates, m) |
+| served_scores | list of floats or binary float16/32, optional | row-major (served items in list order, m); `paretune headroom` reads it |
 
 Sequences are lists of integers or binary int16, padded in front with -1 to the configured length; embeddings lists of floats or binary.
 """
@@ -37,6 +38,6 @@ WEIGHTS_DTYPE: Final = "<f4"
 IDS_DTYPE: Final = "<i4"
 
 REQUIRED: Final = ("request_id", "user", "ts", "cohort", "session", "action", "weights", "propensity", "reason")
-OPTIONAL: Final = ("plan", "label_age_h", "candidate_ids", "candidate_scores", "day")
+OPTIONAL: Final = ("plan", "label_age_h", "candidate_ids", "candidate_scores", "served_scores", "day")
 
 PER_ITEM: Final = ("served_ids", "served_events")  # binary int32 (k,), binary uint8 (k,) bit per head, optional

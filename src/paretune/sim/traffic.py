@@ -186,11 +186,21 @@ def log_columns(world: World, served: Served, *, first_session: int, first_reque
     columns |= {name: binary(vector.astype("<f2")) for name, vector in a.state.embedding.items()}
     columns |= {name: binary(tokens.astype(schema.SEQUENCE_DTYPE)) for name, tokens in a.state.sequence.items()}
     columns["served_ids"] = binary(world.catalogue.ids[a.pool[:, None], served.lists].astype(schema.IDS_DTYPE))
+    columns["served_scores"] = _served_scores(served)
     bits = (1 << np.arange(served.events.shape[2])).astype(np.uint8)
     columns["served_events"] = binary((served.events * bits).sum(axis=2, dtype=np.uint8))
     if candidates:
         columns |= _candidate_columns(world, served)
     return columns
+
+
+def _served_scores(served: Served) -> pl.Series:
+    """The ranker's scores of the served items, on production rows; exploration rows carry their candidates' scores instead."""
+    produced = ~served.choice.explored
+    rows = np.flatnonzero(produced)
+    scores = served.scores[rows[:, None], served.lists[rows]].astype("<f2").reshape(-1)
+    lengths = produced * (served.lists.shape[1] * served.scores.shape[2])
+    return ragged_binary(scores, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _candidate_columns(world: World, served: Served) -> dict[str, pl.Series]:

@@ -1,0 +1,1 @@
+"""Watching: whether what was true when a policy was chosen is still true."""
