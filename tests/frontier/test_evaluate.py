@@ -15,7 +15,7 @@ from paretune.frontier.archive import load_front, save_front
 from paretune.frontier.evaluate import Anchor, fit_anchor, scalarisations_of, sweep, sweep_sums
 from paretune.frontier.front import Front, Lifts
 from paretune.frontier.hull import lift_curve
-from paretune.records import Categorical, Floats, Log, State
+from paretune.records import Candidates, Categorical, Floats, Log, State
 
 GAIN = np.array([[1.0, 1.0], [1.3, 0.8], [1.1, 1.1], [0.9, 1.0], [0.7, 1.3]])  # (K, M) reward of each action over production's
 BASE = np.array([0.3, 0.2])
@@ -183,3 +183,72 @@ def test_the_exact_curve_passes_through_the_drawn_points(found: tuple[Front, Con
     drawn = [p for p, policy in enumerate(front.policies) if policy.kind == "alpha"]
     alphas = np.array([float(front.policies[p].alpha or 0.0) for p in drawn])
     np.testing.assert_allclose(curve.at(alphas), front.lifts.estimate[drawn], atol=1e-6)
+
+
+def with_candidates(log: Log, seed: int = 0) -> Log:
+    """The log, with four candidates on each exploration row."""
+    lengths = np.where(log.explored, 4, 0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    scores = np.random.default_rng(seed).random((offsets[-1], 2)).astype(np.float16) * np.float16(0.3)
+    return dataclasses.replace(log, candidates=Candidates(offsets, np.arange(offsets[-1]), scores))
+
+
+def headed(estimator: str) -> Config:
+    named = [{"name": name, "column": name, "head": name} for name in ("save", "p2p")]
+    return config_with(objectives=named, evaluation={"alphas": 3, "replicates": 100, "min_hits": 20, "estimator": estimator})
+
+
+@pytest.mark.parametrize(
+    ("estimator", "listed", "said"),
+    [
+        ("auto", True, "production-anchored, list-overlap p = 16 with list-replay"),
+        ("auto", False, "production-anchored, action kernel"),
+        ("overlap", True, "production-anchored, list-overlap p = 16"),
+        ("overlap-replay", True, "production-anchored, list-overlap p = 16 with list-replay"),
+        ("action-kernel", True, "production-anchored, action kernel"),
+        ("hit", True, "production-anchored"),
+    ],
+)
+def test_the_estimator_is_what_configuration_and_log_allow(estimator: str, listed: bool, said: str) -> None:
+    config, train, log = headed(estimator), make_log(3_000, 10), make_log(6_000, 11)
+    if listed:
+        train, log = with_candidates(train), with_candidates(log)
+    front = sweep(Knows(), [log.take(slice(0, 2_000)), log.take(slice(2_000, None))], config, anchor=fit_anchor(train, config))
+    assert front.lifts.estimator == said
+    assert (front.ladder is None) == (estimator == "hit")
+    if front.ladder is not None:
+        np.testing.assert_allclose(front.ladder.estimate[front.ladder.speaks], front.lifts.estimate)
+        np.testing.assert_array_equal(np.floor(front.ladder.effective[front.ladder.speaks]), front.lifts.hits)
+
+
+def test_an_estimator_that_the_log_does_not_allow_is_refused() -> None:
+    log = make_log(3_000, 12)
+    for estimator in ("overlap", "overlap-replay"):
+        config = headed(estimator)
+        with pytest.raises(DataError, match="carry no candidates"):
+            sweep(Knows(), log, config, anchor=fit_anchor(log, config))
+    config = headed("overlap-replay")
+    with pytest.raises(DataError, match="no list-replay variate"):
+        sweep(Knows(), with_candidates(log), config, anchor=fit_anchor(log, config))
+
+
+def test_the_ladder_is_saved_with_the_front(tmp_path: Path) -> None:
+    config, log = headed("action-kernel"), make_log(4_000, 13)
+    front = sweep(Knows(), log, config, anchor=fit_anchor(log, config))
+    save_front(front, tmp_path, heads=config.surface.build().names)
+    again = load_front(tmp_path).ladder
+    assert again is not None
+    assert front.ladder is not None
+    assert again.rungs == front.ladder.rungs
+    np.testing.assert_array_equal(again.estimate, front.ladder.estimate)
+
+
+def test_fewer_effective_rows_than_asked_for_give_no_estimate() -> None:
+    config, log = headed("action-kernel"), make_log(3_000, 14)
+    strict = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"min_hits": 700})})
+    front = sweep(Knows(), log, strict, anchor=fit_anchor(log, strict))
+    assert front.ladder is not None
+    few = front.ladder.effective[front.ladder.speaks] < 700
+    assert few.any()
+    assert np.isnan(front.lifts.estimate[few]).all()
+    assert np.isfinite(front.lifts.estimate[~few]).all()

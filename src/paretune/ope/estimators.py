@@ -24,11 +24,17 @@ class PolicySums(Bag):
     weight: Floats  # (C, P) sum of importance weights
     reward: Floats  # (C, P, M) sum of rewards over hits
     weighted: Floats  # (C, P, M) sum of weight x reward
+    square: Floats  # (C, P) sum of squared importance weights
 
     def of_policies(self, policies: Ints) -> PolicySums:
         """Return the sums of some policies, in the order asked for."""
         p = policies
-        return PolicySums(self.rows, self.hits[:, p], self.weight[:, p], self.reward[:, p], self.weighted[:, p])
+        return PolicySums(self.rows, self.hits[:, p], self.weight[:, p], self.reward[:, p], self.weighted[:, p], self.square[:, p])
+
+    def effective(self) -> Floats:
+        """Return (P,) how many equally weighted rows carry as much as the weighted ones, (sum w)^2 / sum w^2; zero without a hit."""
+        weight, square = self.weight.sum(axis=0), self.square.sum(axis=0)
+        return np.where(square > 0, weight**2 / np.where(square > 0, square, 1), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,8 @@ def policy_sums(
     weight = hits[hits > 0] if pooled else 1.0 / propensity[cells.row]
     reward = rewards[cells.row].astype(np.float64)
     rows = np.bincount(cluster, minlength=clusters).astype(np.float64)
-    return PolicySums(rows, cells.total(), cells.total(weight), cells.totals(reward), cells.totals(weight[:, None] * reward))
+    weighted = cells.totals(weight[:, None] * reward)
+    return PolicySums(rows, cells.total(), cells.total(weight), cells.totals(reward), weighted, cells.total(np.square(weight)))
 
 
 def check_propensity(propensity: Floats) -> None:

@@ -209,7 +209,8 @@ def join_policies(parts: list[AnchoredSums]) -> AnchoredSums:
     first = parts[0]
     raws = [part.explored.raw for part in parts]
     raw = PolicySums(
-        raws[0].rows, *(np.concatenate([getattr(r, name) for r in raws], axis=1) for name in ("hits", "weight", "reward", "weighted"))
+        raws[0].rows,
+        *(np.concatenate([getattr(r, name) for r in raws], axis=1) for name in ("hits", "weight", "reward", "weighted", "square")),
     )
     advantages = [part.explored.advantage for part in parts]
     if any(advantage.any() for advantage in advantages):

@@ -130,15 +130,15 @@ def pooled_sums(
         _plain_sums(total, likeness, chosen.astype(np.int64), Clustering(cluster, clusters=clusters), residual, advantages)
         return total
     gathered = Clustering(cluster, clusters=clusters)
-    compiled.pooled_sums(
+    compiled.pooled_sums(  # always of the same types, so that it is compiled once
         gathered.order,
         gathered.start,
-        chosen,
-        likeness.weight,
-        likeness.deviation,
-        likeness.distance,
+        np.ascontiguousarray(chosen, dtype=np.int16),
+        np.ascontiguousarray(likeness.weight),
+        np.ascontiguousarray(likeness.deviation),
+        np.ascontiguousarray(likeness.distance),
         residual,
-        np.empty((0, 0, 0), np.float32) if advantages is None else advantages,
+        np.empty((0, 0, 0), np.float32) if advantages is None else np.ascontiguousarray(advantages, dtype=np.float32),
         kernel.speaks,
         (total.weight, total.square, total.residual, total.advantage, total.tilt, total.tilt_square, total.distance),
     )
