@@ -17,7 +17,7 @@ import numpy as np
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.frontier.assemble import assemble_front
-from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums
+from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, with_proposals
 from paretune.frontier.hull import lift_curve
 from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
@@ -245,6 +245,7 @@ def sweep_logs(
     if fitted is None:
         fitted = train_model(logs, asked, folder / MODEL, days=days.train, seed=seed, progress=part_of(progress, 0.15, 0.7))
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
+    anchor = with_proposals(anchor, fitted, next(scan_log(logs, config, days=days.train[-1:])), config)
     held_out = _held_out(logs, config, days, part_of(progress, 0.75, 0.95))
     sums = sweep_sums(fitted, held_out, config, anchor=anchor)
     front = assemble_front(sums, config.surface.build(), config, rng=stream(seed, "bootstrap"), halves=halves)

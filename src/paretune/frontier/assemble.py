@@ -21,7 +21,7 @@ from paretune.frontier.references import (
     matched_static,
     static_column,
 )
-from paretune.frontier.select import Choice, best_static, choose_points, probability_degrading
+from paretune.frontier.select import Choice, best_static, choose_points, constrained_of_proposed, probability_degrading
 from paretune.frontier.sweep import SweepSums, user_half
 from paretune.ope.lift import AnchoredSums, join_policies
 from paretune.records import PRODUCTION, Bools, Floats, Ints
@@ -85,6 +85,8 @@ def assemble_front(
     refuse_idle(production, objectives)
     points = estimate.value * signs  # of the family, then of every static grid action
     choices = choose_points(points[:size], objectives=objectives, floors=floors)
+    if sums.family.proposed:
+        choices = (*choices[:-1], constrained_of_proposed(points[:size], floors=floors, proposed=sums.family.proposed))
     members, note = cohort_picks(sums, surface, signs, half=choosing, min_hits=evaluation.min_hits)
     static = best_static(points[size:]) if static_action is None else static_action
 
