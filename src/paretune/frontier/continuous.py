@@ -37,7 +37,7 @@ def continuous_weights(
     grid = surface.actions[PRODUCTION + 1 :]
     weights = grid[(model.values(state, grid) @ blend).argmax(axis=1)]
     tuned = list(surface.tuned)
-    low, high = (np.log([surface.heads[i].levels[end] for i in tuned]) for end in (0, -1))
+    low, high = (np.array([surface.heads[i].levels[end] for i in tuned]) for end in (0, -1))
     step = np.array([np.diff(np.log(surface.heads[i].levels)).max() for i in tuned])
     shifts = np.array(list(product(OFFSETS, repeat=len(tuned))))
     for _ in range(rounds):
@@ -46,8 +46,7 @@ def continuous_weights(
         for index, start in enumerate(starts):
             rows = np.flatnonzero(of_start == index)
             near = np.tile(start, (1 + len(shifts), 1))  # the start itself first: it stays unless something is better
-            near[1:, tuned] = np.exp(np.clip(np.log(start[tuned]) + shifts * step, low, high))
+            near[1:, tuned] = np.clip(start[tuned] * np.exp(shifts * step), low, high)
             weights[rows] = near[(model.values(state.take(rows), near) @ blend).argmax(axis=1)]
         step = step / 4
-    weights[:, tuned] = np.clip(weights[:, tuned], np.exp(low), np.exp(high))
     return weights
