@@ -1,6 +1,6 @@
 """Do the picks of the demo truly improve on production? The whole loop on several seeds of the demo world, judged by the truth.
 
-    python benchmarks/demo.py [--quick] --json OUT
+    python benchmarks/demo.py [--quick] [--objectives 3] --json OUT
 
 Each seed is another world: users, items, ranker errors, traffic. Logs are smaller than those of `paretune demo`: 200,000 exploration rows
 train, 400,000 exploration and 400,000 production rows are held out (--quick: 60,000, 120,000 and 120,000; three seeds).
@@ -10,6 +10,10 @@ train, 400,000 exploration and 400,000 production rows are held out (--quick: 60
 gets: the gain is the sum of the true relative lifts over objectives, summed over seeds, of the knee where it improves both or the
 constrained pick does not, else of the constrained pick; below zero the average weights lose. [overstated_pct] offline estimate minus
 truth of these picks, mean over seeds and objectives, in points.
+
+With --objectives 3 (saves, related pins, and hides that must not rise by more than their guardrail says): [floors_respected] number of
+seeds in which every true lift of the constrained pick but the target's is above its floor, of [seeds]; [constrained_gain_pct] its true
+lift of the target, mean over seeds; [worst_slack_pct] the smallest distance of a true lift to its floor, in points; below zero if missed.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from paretune.demo import HOLD_OUT_DAYS, LOGS, MODEL, TRAIN_DAYS, Sizes, write_traffic
+from paretune.frontier.assemble import floors_of, signs_of
 from paretune.frontier.front import Policy
 from paretune.records import Floats
 from paretune.run import sweep_logs
@@ -46,6 +51,7 @@ class Outcome:
     policy: str
     estimate: Floats  # (M,) offline lifts
     true: Floats  # (M,)
+    slack: Floats  # (M - 1,) true lifts but the target's above their floors, larger is better
     matched: Floats  # (M,) true lifts of its average weights
 
     @property
@@ -54,9 +60,9 @@ class Outcome:
         return bool((self.true > 0).all())
 
 
-def run_seed(seed: int, sizes: Sizes, *, model: str | None) -> dict[str, Outcome]:
+def run_seed(seed: int, sizes: Sizes, *, model: str | None, objectives: int) -> dict[str, Outcome]:
     """Return the knee and the constrained pick of one seed."""
-    world = open_world("homefeed", setting="demo", seed=seed)
+    world = open_world("homefeed", setting="demo", seed=seed, objectives=objectives)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_traffic(world, folder / LOGS, sizes, seed=seed)
@@ -68,8 +74,9 @@ def run_seed(seed: int, sizes: Sizes, *, model: str | None) -> dict[str, Outcome
     lineup = line_up(world, [*(front.policies[p] for p in picks.values()), *averages], model=fitted, scale=found.scale)
     days = range(TRAIN_DAYS, TRAIN_DAYS + HOLD_OUT_DAYS)
     truth = true_lifts(world, lineup, n=sizes.truth_requests, days=days, seed=seed).lift
+    slack = (truth * signs_of(found.config) - floors_of(found.config))[:, 1:]
     return {
-        label: Outcome(seed, label, front.policies[p].name, front.lifts.estimate[p], truth[i], truth[len(picks) + i])
+        label: Outcome(seed, label, front.policies[p].name, front.lifts.estimate[p], truth[i], slack[i], truth[len(picks) + i])
         for i, (label, p) in enumerate(picks.items())
     }
 
@@ -91,24 +98,36 @@ def figures(found: list[dict[str, Outcome]]) -> dict[str, float]:
     }
 
 
+def floor_figures(found: list[dict[str, Outcome]]) -> dict[str, float]:
+    """Return the figures of three objectives."""
+    picks = [each["constrained"] for each in found]
+    return {
+        "floors_respected": float(sum((pick.slack >= 0).all() for pick in picks)),
+        "seeds": float(len(picks)),
+        "constrained_gain_pct": 100 * float(np.mean([pick.true[0] for pick in picks])),
+        "worst_slack_pct": 100 * float(min(pick.slack.min() for pick in picks)),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model", help="a kind of value model, in place of the default")
+    parser.add_argument("--objectives", type=int, choices=(2, 3), default=2)
     arguments = parser.parse_args()
     sizes, seeds = (QUICK, SEEDS[:3]) if arguments.quick else (FULL, SEEDS)
     found: list[dict[str, Outcome]] = []
-    heads = ("offline save, p2p (%)", "true save, p2p (%)", "average weights (%)")
+    heads = ("offline lifts (%)", "true lifts (%)", "average weights (%)")
     print(f"{'seed':>5} {'pick':12} {'policy':14} " + " ".join(f"{head:>22}" for head in heads) + f" {'s':>5}")
     for seed in seeds:
         started = time.monotonic()
-        found.append(run_seed(seed, sizes, model=arguments.model))
+        found.append(run_seed(seed, sizes, model=arguments.model, objectives=arguments.objectives))
         for pick in found[-1].values():
             numbers = [" ".join(f"{100 * lift:+7.2f}" for lift in lifts) for lifts in (pick.estimate, pick.true, pick.matched)]
             cells = " ".join(f"{number:>22}" for number in numbers)
             print(f"{seed:5} {pick.label:12} {pick.policy:14} {cells} {time.monotonic() - started:5.0f}", flush=True)
-    result = figures(found)
+    result = figures(found) if arguments.objectives == 2 else floor_figures(found)
     for name, value in result.items():
         print(f"{name}: {value:.4g}")
     arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -29,6 +29,7 @@ from paretune.ports import Progress, ValueModel, silent
 from paretune.report.archive import FIGURES, MODEL, PAGE, save_run
 from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.diagnostics import WeightRange, engagement_figure, weight_range_figure
+from paretune.report.figures import worded
 from paretune.report.html import Section, save_figures, write_report
 from paretune.report.tables import MISSING, Outcome, Table, interval, percent, signed
 from paretune.run import part_of, sample_candidates, sweep_logs
@@ -212,6 +213,7 @@ def outcome_table(demo: Demo) -> Table:
     front, readout, rows = demo.findings.front, demo.readout, []
     lifts = front.lifts
     risk = {pick.policy: pick.probability_degrading for pick in front.picks}
+    minimised = frozenset(o.name for o in demo.findings.config.objectives if o.direction == "minimise")
     for arm, (name, p) in enumerate(zip(readout.arms, demo.tested, strict=True)):
         for j, metric in enumerate(readout.metrics):
             seen = interval(readout.lift[arm, j], readout.low[arm, j], readout.high[arm, j])
@@ -220,7 +222,7 @@ def outcome_table(demo: Demo) -> Table:
                 offline = interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j])
                 truth = signed(demo.truth.lift[p, j])
             first = (name, front.policies[p].name if p in risk else "") if j == 0 else ("", "")
-            rows.append((*first, metric, offline, seen, truth, percent(risk[p]) if j == 0 and p in risk else ""))
+            rows.append((*first, worded(metric, minimised), offline, seen, truth, percent(risk[p]) if j == 0 and p in risk else ""))
     heads = (
         "tested",
         "policy",

@@ -20,7 +20,7 @@ from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.frontier.archive import FRONT
 from paretune.frontier.assemble import assemble_front
-from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay
+from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay, with_proposals
 from paretune.frontier.hull import lift_curve
 from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
@@ -277,6 +277,7 @@ def sweep_logs(
     else:
         fitted = checked_bundle(bundle, config, days)
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
+    anchor = with_proposals(anchor, fitted, next(scan_log(logs, config, days=days.train[-1:])), config)
     held_out = held_out_rows(logs, config, days, part_of(progress, 0.75, 0.95))
     sums = sweep_sums(fitted, held_out, config, anchor=anchor)
     front = assemble_front(sums, config.surface.build(), config, rng=stream(seed, "bootstrap"), halves=halves)

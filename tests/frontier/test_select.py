@@ -15,6 +15,7 @@ from paretune.frontier.select import (
     choose_points,
     chord_normal,
     constrained,
+    constrained_of_proposed,
     knee,
     probability_degrading,
 )
@@ -75,3 +76,11 @@ def test_the_probability_of_degrading_counts_draws_below_a_floor():
     np.testing.assert_allclose(probability_degrading(draws, floors=np.array([-0.5, -0.15])), [0.0, 0.25])
     draws[0, 1] = np.nan
     assert np.isnan(probability_degrading(draws, floors=ZERO)[1])
+
+
+def test_the_constrained_pick_comes_from_the_proposals_that_clear_the_floors():
+    points = np.array([[0.05, 0.01], [0.02, 0.0], [0.03, 0.01], [0.04, -0.01]])
+    assert constrained_of_proposed(points, floors=ZERO, proposed=3).policy == 2
+    assert constrained_of_proposed(points, floors=ZERO, proposed=1).policy == 0  # the only proposal misses the floor
+    points[1:] = np.nan
+    assert constrained_of_proposed(points, floors=ZERO, proposed=3).policy == 0

@@ -221,3 +221,14 @@ def test_what_cannot_be_drawn_is_refused_with_a_hint(call: Any) -> None:
     with pytest.raises(DataError) as caught:
         call()
     assert caught.value.hint
+
+
+def test_an_objective_to_minimise_has_its_axis_turned_and_says_so():
+    front = fake_front(objectives=3)
+    chart = front_figure(front, axes=(0, 2), minimised=frozenset({"long view"})).to_dict()
+    scales = [layer["encoding"]["y"] for layer in chart["layer"] if "y" in layer.get("encoding", {}) and "scale" in layer["encoding"]["y"]]
+    assert scales
+    assert all(y["scale"]["domain"][0] > y["scale"]["domain"][1] for y in scales)
+    assert all(y["title"].startswith("long view (lower is better)") for y in scales)
+    picks = picks_figure(front, minimised=frozenset({"long view"})).to_dict()
+    assert "long view (lower is better)" in picks["facet"]["column"]["sort"]

@@ -25,7 +25,7 @@ from paretune.frontier.references import (
     matched_static,
     static_column,
 )
-from paretune.frontier.select import Choice, best_static, choose_points
+from paretune.frontier.select import Choice, best_static, choose_points, constrained_of_proposed
 from paretune.frontier.sweep import SweepSums, user_half
 from paretune.ope.estimators import Estimate
 from paretune.ope.lift import AnchoredSums, join_policies
@@ -94,7 +94,10 @@ def assemble_front(
     refuse_idle(production, objectives)
     points = estimate.value * signs  # of the family, then of every static grid action
     safest = judge.safest(estimate.of_policies(np.arange(size)), sums.family.scalarisations, rng=rng)
-    choices = (*choose_points(points[:size], objectives=objectives, floors=floors), safest)
+    choices = choose_points(points[:size], objectives=objectives, floors=floors)
+    if sums.family.proposed:
+        choices = (*choices[:-1], constrained_of_proposed(points[:size], floors=floors, proposed=sums.family.proposed))
+    choices = (*choices, safest)
     members, note = cohort_picks(sums, surface, signs, half=choosing, min_hits=least)
     static = best_static(points[size:]) if static_action is None else static_action
 

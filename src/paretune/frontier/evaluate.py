@@ -8,7 +8,7 @@ log's answer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import comb
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ConfigError, DataError
-from paretune.frontier.assemble import assemble_front, signs_of
+from paretune.frontier.assemble import assemble_front, floors_of, signs_of
+from paretune.frontier.dual import dual_scalarisations
 from paretune.frontier.front import Front
 from paretune.frontier.sweep import Family, Sweep, SweepSums, alpha_grid, scalarise, simplex_grid
 from paretune.ope.baseline import Baseline, fit_baseline
@@ -43,6 +44,7 @@ class Anchor:
     encoder: Encoder | None = None  # with m(s); None where no production row was logged
     baseline: Baseline | None = None
     variate: Variate | None = None  # list-replay g(s, a); None where no exploration row had candidates
+    proposed: Floats | None = None  # (D, M) scalarisations that the dual proposes for the floors, with three objectives and more
 
     def expected(self, log: Log) -> Floats | None:
         """Return m(s) (n, M) of a log's requests; None where there is no m."""
@@ -116,6 +118,32 @@ def scalarisations_of(config: Config) -> Floats:
     return simplex_grid(objectives, divisions)
 
 
+def with_proposals(anchor: Anchor, model: ValueModel, log: Log, config: Config) -> Anchor:
+    """Return the anchor with the scalarisations that the dual proposes for the floors; as it is with fewer than three objectives.
+
+    With two objectives the exact curve already holds every trade-off.
+
+    Args:
+        anchor: of the training days.
+        model: whose values propose; the estimator decides later, on held-out rows.
+        log: rows of training days; a few thousand are plenty.
+        config: objectives, guardrails, surface.
+    """
+    if len(config.objectives) < 3 or len(log) == 0:
+        return anchor
+    log = log.take(np.unique(np.linspace(0, len(log) - 1, ROWS_SCORED).astype(np.int64)))
+    values = model.values(log.state, config.surface.build().actions) * (signs_of(config) / anchor.value)
+    return replace(anchor, proposed=dual_scalarisations(values, floors=floors_of(config)))
+
+
+def family_of(config: Config, anchor: Anchor) -> Family:
+    """Return what is swept: an even grid of trade-offs, then those that the dual proposed."""
+    grid, proposed = scalarisations_of(config), anchor.proposed
+    weights = grid if proposed is None else np.vstack([grid, proposed])
+    scale = signs_of(config) / anchor.value
+    return Family(config.surface.build().actions, weights, scale, anchor.cohorts, proposed=len(weights) - len(grid))
+
+
 def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> SweepSums:
     """Return the sums of a sweep over hold-out rows; those of several logs add up.
 
@@ -137,8 +165,7 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
         )
     surface = config.surface.build()
     evidence, batches = pooled_evidence(hold_out, config, anchor=anchor)
-    family = Family(surface.actions, scalarisations_of(config), signs_of(config) / anchor.value, anchor.cohorts)
-    running = Sweep(family, kernel=evidence.kernel, replayed=evidence.replayed)
+    running = Sweep(family_of(config, anchor), kernel=evidence.kernel, replayed=evidence.replayed)
     for batch in batches:
         explored, production = batch.exploration(), batch.production()
         for start in range(0, len(explored), ROWS_SCORED):

@@ -106,6 +106,22 @@ def constrained(points: Floats, *, floors: Floats, target: int = 0) -> Choice:
     return Choice("constrained", int(np.where(mask, slack, -np.inf).argmax()), NONE_CLEARS)
 
 
+def constrained_of_proposed(points: Floats, *, floors: Floats, proposed: int) -> Choice:
+    """Return the constrained pick among the last `proposed` policies, made for the floors; among all where none of them clears the floors.
+
+    Args:
+        points: (P, M) relative lifts, larger is better.
+        floors: (M,) lowest acceptable lifts.
+        proposed: how many.
+    """
+    first = len(points) - proposed
+    if proposed and np.isfinite(points[first:]).all(axis=1).any():
+        choice = constrained(points[first:], floors=floors)
+        if not choice.note:
+            return Choice(choice.label, first + choice.policy)
+    return constrained(points, floors=floors)
+
+
 def choose_points(points: Floats, *, objectives: tuple[str, ...], floors: Floats) -> tuple[Choice, ...]:
     """Return the picks of a family: a lean to each objective, the knee, the constrained optimum of the first objective.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import altair as alt
 import numpy as np
@@ -45,7 +46,7 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
         return tuple(charts[name] for name in names if name in charts)
 
     sections = [
-        _refused(front.refusal) if front.refusal else _choice(findings, drawn("front")),
+        _refused(front.refusal) if front.refusal else _choice(findings, drawn(*(name for name in charts if name.startswith("front")))),
         Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth))),
         *([] if front.refusal else _audit(front, drawn("ladder"))),
     ]
@@ -92,19 +93,22 @@ def _axes(config: Config) -> str:
     """Return how to read the front: which way each objective is better."""
     ways = ("to the right", "upwards")
     turned = {objective.name: objective.direction == "minimise" for objective in config.objectives}
-    said = [f"{name} rises {way}{' (less of it is better)' if turned[name] else ''}" for name, way in zip(turned, ways, strict=False)]
+    said = [f"{name} {'falls' if turned[name] else 'rises'} {way}" for name, way in zip(turned, ways, strict=False)]
     return f"Each point is one policy; {', '.join(said)}."
 
 
 def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]]:
     """Yield the name and the picture of everything there is to draw; nothing to choose from where choosing is refused."""
     front, surface, truth = findings.front, findings.config.surface.build(), findings.truth
-    if len(front.lifts.objectives) > 1 and not front.refusal:
-        yield "front", front_figure(front, truth=truth)
+    minimised = frozenset(o.name for o in findings.config.objectives if o.direction == "minimise")
+    if not front.refusal:
+        for across, up in combinations(range(len(front.lifts.objectives)), 2):
+            name = "front" if (across, up) == (0, 1) else f"front_{across + 1}_{up + 1}"
+            yield name, front_figure(front, axes=(across, up), truth=truth, minimised=minimised)
     if any(policy.alpha is not None for policy in front.policies):
         yield "lifts", lift_figure(front, truth=truth)
     if front.picks and not front.refusal:
-        yield "picks", picks_figure(front, online=findings.online, truth=truth)
+        yield "picks", picks_figure(front, online=findings.online, truth=truth, minimised=minimised)
         yield "weights", weights_figure(front, surface)
         if front.ladder is not None:
             yield "ladder", ladder_figure(front, front.ladder)

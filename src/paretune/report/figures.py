@@ -23,13 +23,16 @@ MOST_POINTS = 25
 _PLOT = (WIDTH - 70, 440)
 
 
-def front_figure(front: Front, *, axes: tuple[int, int] = (0, 1), truth: Floats | None = None) -> alt.TopLevelMixin:
+def front_figure(
+    front: Front, *, axes: tuple[int, int] = (0, 1), truth: Floats | None = None, minimised: frozenset[str] = frozenset()
+) -> alt.TopLevelMixin:
     """Return the front: two objectives' lifts of the swept policies with simultaneous bands, picks and static references.
 
     Args:
         front: the swept family; at most 25 of its policies are drawn, picks always among them.
         axes: the objectives across and up.
         truth: (P, M) true relative lifts, where a simulated world knows them.
+        minimised: objectives of which less is better; their axes are turned, so that better is always to the right and upwards.
 
     Raises:
         DataError: fewer than two objectives, or no policy has an estimate.
@@ -50,12 +53,14 @@ def front_figure(front: Front, *, axes: tuple[int, int] = (0, 1), truth: Floats 
     bands = 100 * np.stack([lifts.band_low[:, [across, up]], lifts.band_high[:, [across, up]]], axis=1)  # (P, 2 ends, 2 axes)
     seen = [xy[shown], np.zeros((1, 2)), *([actual[swept]] if actual is not None else [])]
     domain = _domain(np.concatenate(seen), bands[shown].reshape(-1, 2))
-    x = alt.X("x:Q", scale=alt.Scale(domain=domain[0], nice=False), title=f"{lifts.objectives[across]}: lift over production (%)")
-    y = alt.Y("y:Q", scale=alt.Scale(domain=domain[1], nice=False), title=f"{lifts.objectives[up]}: lift over production (%)")
+    domain = (_turned(domain[0], lifts.objectives[across] in minimised), _turned(domain[1], lifts.objectives[up] in minimised))
+    titles = [f"{worded(lifts.objectives[j], minimised)}: lift over production (%)" for j in axes]
+    x = alt.X("x:Q", scale=alt.Scale(domain=domain[0], nice=False), title=titles[0])
+    y = alt.Y("y:Q", scale=alt.Scale(domain=domain[1], nice=False), title=titles[1])
 
     layers = [*_quadrant(domain, x, y), *_crosses(xy, bands, swept, picked, references, x, y)]
-    if actual is not None:
-        layers += _truth(actual, swept, x, y)
+    if actual is not None and len(swept):
+        layers += _truth(actual, swept, x, y, along_alpha=front.policies[swept[0]].alpha is not None)
     layers += _family(front, xy, swept, references, picked, x, y)
     layers += _labels(front, xy, bands, actual, swept, references, picked, domain, x, y)
     chart = alt.layer(*layers).properties(width=_PLOT[0], height=_PLOT[1])
@@ -115,13 +120,16 @@ def lift_figure(front: Front, *, truth: Floats | None = None) -> alt.TopLevelMix
     return finished(chart, title=title, subtitle=f"Zero is production. {lifts.n_rows:,} held-out requests of {lifts.n_users:,} users")
 
 
-def picks_figure(front: Front, *, online: Outcome | None = None, truth: Floats | None = None) -> alt.TopLevelMixin:
+def picks_figure(
+    front: Front, *, online: Outcome | None = None, truth: Floats | None = None, minimised: frozenset[str] = frozenset()
+) -> alt.TopLevelMixin:
     """Return each pick's lift as it was predicted offline, as it was seen online and as it truly is.
 
     Args:
         front: the swept family with its picks.
         online: lifts of the picks seen in an A/B test, in the order of the picks.
         truth: (P, M) true relative lifts, where a simulated world knows them.
+        minimised: objectives of which less is better.
 
     Raises:
         DataError: the front has no picks.
@@ -131,7 +139,7 @@ def picks_figure(front: Front, *, online: Outcome | None = None, truth: Floats |
     lifts, rows = front.lifts, []
     for place, pick in enumerate(front.picks):
         for j, objective in enumerate(lifts.objectives):
-            p, here = pick.policy, {"pick": pick.label, "objective": objective}
+            p, here = pick.policy, {"pick": pick.label, "objective": worded(objective, minimised)}
             rows.append({**here, "source": "offline estimate", **_ends(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j])})
             if online is not None:
                 rows.append({**here, "source": "online", **_ends(online.estimate[place, j], online.low[place, j], online.high[place, j])})
@@ -158,7 +166,8 @@ def picks_figure(front: Front, *, online: Outcome | None = None, truth: Floats |
     zero = base.transform_aggregate(n="count()", groupby=["objective"]).mark_rule(style="zero").encode(x=alt.datum(0))
     width = (_PLOT[0] - 50) // len(lifts.objectives) - 10
     panel = alt.layer(zero, bars, points, data=inline(rows)).properties(width=width, height=alt.Step(20, **{"for": "offset"}))
-    chart = panel.facet(column=alt.Column("objective:N", title=None, sort=list(lifts.objectives)))
+    order = [worded(objective, minimised) for objective in lifts.objectives]
+    chart = panel.facet(column=alt.Column("objective:N", title=None, sort=order))
     words = {"online": "what the A/B test saw", "truth": "the truth"}
     against = [words[source] for source in domain if source in words]
     title = "Picks: the offline estimate" + (" beside " + " and ".join(against) if against else " of each lift")
@@ -166,6 +175,15 @@ def picks_figure(front: Front, *, online: Outcome | None = None, truth: Floats |
         "; online bars: its own" * (online is not None)
     )
     return finished(chart, title=title, subtitle=how)
+
+
+def worded(objective: str, minimised: frozenset[str]) -> str:
+    """Return the name of an objective, and that less of it is better where it is."""
+    return f"{objective} (lower is better)" if objective in minimised else objective
+
+
+def _turned(limits: list[float], turned: bool) -> list[float]:
+    return limits[::-1] if turned else limits
 
 
 def _front_title(front: Front, axes: tuple[int, int]) -> str:
@@ -177,9 +195,9 @@ def _front_title(front: Front, axes: tuple[int, int]) -> str:
 
 
 def _family_rows(front: Front) -> Ints:
-    """Return the swept policies in order of alpha."""
-    alphas = [(policy.alpha, i) for i, policy in enumerate(front.policies) if policy.kind == "alpha" and policy.alpha is not None]
-    return np.array([i for _, i in sorted(alphas)], dtype=int)
+    """Return the swept policies: in order of alpha with two objectives, as they were swept with more."""
+    family = [(0.0 if policy.alpha is None else policy.alpha, i) for i, policy in enumerate(front.policies) if policy.kind == "alpha"]
+    return np.array([i for _, i in sorted(family)], dtype=int)
 
 
 def _thinned(front: Front, drawn: Bools) -> Ints:
@@ -237,10 +255,10 @@ def _crosses(xy: Floats, bands: Floats, swept: Ints, picked: list[int], referenc
     return layers
 
 
-def _truth(actual: Floats, swept: Ints, x: alt.X, y: alt.Y) -> list[Any]:
+def _truth(actual: Floats, swept: Ints, x: alt.X, y: alt.Y, *, along_alpha: bool) -> list[Any]:
     rows = [{"x": actual[p, 0], "y": actual[p, 1], "order": i} for i, p in enumerate(swept)]
     base = alt.Chart(inline(rows)).encode(x, y)
-    line = base.mark_line(color=TRUTH, strokeWidth=1.4, strokeDash=[5, 3]).encode(order="order:Q")
+    line = base.mark_line(color=TRUTH, strokeWidth=1.4 if along_alpha else 0, strokeDash=[5, 3]).encode(order="order:Q")
     return [line, base.mark_point(style="hollow", filled=False, color=TRUTH, size=38, strokeWidth=1.4, opacity=1)]
 
 
@@ -258,7 +276,8 @@ def _family(front: Front, xy: Floats, swept: Ints, references: Ints, picked: lis
     ]
     base = alt.Chart(inline(rows)).encode(x, y)
     tips = _tips("policy", "alpha", "x", "y")
-    line = base.mark_line(color=ESTIMATE, strokeWidth=1.2, opacity=0.6).encode(order="order:Q")
+    ordered = len(swept) > 0 and front.policies[swept[0]].alpha is not None  # other families have no one way through
+    line = base.mark_line(color=ESTIMATE, strokeWidth=1.2 if ordered else 0, opacity=0.6).encode(order="order:Q")
     hollow = base.transform_filter("!datum.best").mark_point(style="hollow", filled=False, color=ESTIMATE, size=34, opacity=1)
     full = base.transform_filter("datum.best").mark_point(filled=True, color=ESTIMATE, size=60, opacity=1).encode(tooltip=tips)
     picks = [{"x": xy[p, 0], "y": xy[p, 1], "policy": front.policies[p].name} for p in picked]
