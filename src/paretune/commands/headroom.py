@@ -124,4 +124,4 @@ def _predictions(logs: Path, config: Config, progress: Progress) -> Iterator[Log
             values = list_values(items, top_lists(items, surface.static[None], surface.k), heads)[:, 0]
             log = replace(log.take(listed), predicted=values, candidates=None)
         if log.predicted is not None:
-            yield log.take(np.isfinite(log.predicted).all(axis=1))
+            yield log.take(np.logical_and.reduce(np.isfinite(log.predicted), axis=1))

@@ -281,7 +281,8 @@ def find_headroom(
                 [np.square(spread(estimate[:, j], variance[:, j], errors.rows, confidence=confidence)) for j in range(len(objectives))],
                 axis=0,
             )
-            spreads.append(Spread(grouping, BETWEEN, *np.sqrt(squares).tolist(), len(errors.names), covered))
+            sd, low, high = np.sqrt(squares).tolist()
+            spreads.append(Spread(grouping, BETWEEN, sd, low, high, len(errors.names), covered))
     if not spreads:
         raise DataError(
             f"no two segments of {len(rewards):,} rows have {FEWEST_EVENTS:g} events of every objective", hint="log production rows longer"
