@@ -19,8 +19,8 @@ def day_of_traffic(rng: np.random.Generator, rows: int) -> pl.DataFrame:
     weights = np.where(explored[:, None], GRID[rng.integers(0, len(GRID), rows)], list(STATIC.values()))
     shift = np.log(weights / list(STATIC.values()))[:, :3]  # how far from production
     dilution = 0.1 * (shift**2).sum(axis=1)
-    buys = -0.6 + shift @ [0.2, -0.1, -0.1] + (0.4 + 0.4 * shift[:, 0] - 0.2 * shift[:, 2]) * taste[:, 0] - dilution
-    carts = 0.2 + shift @ [-0.1, 0.2, -0.1] + (0.4 + 0.4 * shift[:, 1]) * taste[:, 1] - dilution
+    buys = -0.6 + shift @ [0.2, -0.1, -0.1] + (0.4 + 0.8 * shift[:, 0] - 0.3 * shift[:, 2]) * taste[:, 0] - dilution
+    carts = 0.2 + shift @ [-0.1, 0.2, -0.1] + (0.4 + 0.8 * shift[:, 1]) * taste[:, 1] - dilution
     return pl.DataFrame(
         {
             "impression_id": rng.integers(0, 2**62, rows),
