@@ -75,7 +75,7 @@ def distil(
 
         held_out = held_out_rows(logs, settings, days, lambda share, _: progress(0.5 + 0.5 * share, "measuring the loss"))
         sums = given_sums(chosen, held_out, settings, anchor=anchor)
-    names = (policy.name, f"tree of {len(leaves(tree))} leaves", f"table of {len(leaves(table))} rows")
+    names = (policy.name, f"tree of {len(leaves(tree))} leaves", "cohort table")
     found = compare(sums, names, settings, weights=weights * signs_of(settings))
     folder = output or run / "distilled"
     for i, (file, rules) in enumerate(((TREE, tree), (TABLE, table)), start=1):
