@@ -6,6 +6,7 @@ The rule: a ratio is observed over predicted odds after the curve that holds for
 from __future__ import annotations
 
 from math import exp
+from typing import Any
 
 import altair as alt
 
@@ -43,7 +44,7 @@ def spreads_table(headroom: Headroom) -> Table:
 
 def headroom_figure(headroom: Headroom) -> alt.TopLevelMixin:
     """Return a forest of the worst segments: observed over predicted odds with intervals, a colour per objective."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "segment": segment.name,
             "objective": segment.objective,

@@ -10,6 +10,7 @@ import altair as alt
 
 from paretune.frontier.horizon import Horizon
 from paretune.ope.sessions import Wald
+from paretune.records import Floats
 from paretune.report.tables import Table, interval, percent
 from paretune.report.theme import ESTIMATE, WIDTH, finished, inline
 
@@ -82,5 +83,5 @@ def horizon_figure(horizon: Horizon, sentence: str) -> alt.TopLevelMixin:
     return finished(alt.hconcat(*charts), title=answer, subtitle=[reason[:1].upper() + reason[1:], how])
 
 
-def _numbers(horizon: Horizon) -> tuple[tuple[str, object], ...]:
+def _numbers(horizon: Horizon) -> tuple[tuple[str, Floats], ...]:
     return (("", horizon.estimate), ("low", horizon.low), ("high", horizon.high))

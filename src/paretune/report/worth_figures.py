@@ -5,6 +5,8 @@ The rule: everything drawn is a difference on the same rows, with the bands of `
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 
 from paretune.frontier.front import Front
@@ -67,8 +69,8 @@ def worth_figure(front: Front, worth: Worth) -> alt.TopLevelMixin:
     return finished(chart, title=answer, subtitle=[reason[:1].upper() + reason[1:], how, explained])
 
 
-def _ends(comparison: Comparison, panels: list[str], kind: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+def _ends(comparison: Comparison, panels: list[str], kind: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     for panel, estimate, low, high in zip(panels, comparison.estimate, comparison.low, comparison.high, strict=True):
         ends = {"estimate": 100 * estimate, "low": 100 * low, "high": 100 * high, "text": interval(estimate, low, high)}
         found.append({"panel": panel, "difference": comparison.name, "kind": kind, **ends})
