@@ -15,7 +15,8 @@ from paretune.ope.pooled import pooled_sums
 from paretune.ope.pooling import OVERLAP, overlap_likeness
 
 CLUSTERS = 256
-LISTS = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 3], [0, 3, 1], [4, 5, 6]], dtype=np.int16)  # actions 1 and 2 are nearly alike
+ALIKE = [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6], [0, 1, 2, 3, 6, 4]]
+LISTS = np.array([*ALIKE, [7, 8, 9, 10, 11, 12]], dtype=np.int16)  # actions 1 to 3 are nearly alike, 4 is like none
 
 
 def log_of(n, effect, *, seed=0, production=True):

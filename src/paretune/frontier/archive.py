@@ -31,7 +31,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         front: what a sweep found.
         folder: made if missing.
         heads: (m,) names of the weights.
-        curve: lifts at every alpha at which a choice changes, with two objectives; written as curve.parquet.
+        curve: the hit estimator's lifts at every alpha at which a choice changes, with two objectives; written as curve.parquet.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lifts = {field.name: _plain(getattr(front.lifts, field.name)) for field in fields(Lifts) if field.name != "replicates"}
