@@ -1,11 +1,12 @@
 """What picks promise and what they keep: python benchmarks/selection.py [--quick] --json OUT.
 
-Populations of users with exact values, and logs drawn from them, are those of `estimators.py`; half of the requests are explored, the others
-are production rows. Learners of different quality choose the actions of 25 policies each: a ridge of drawn rewards on request features, per
-action, on 3 to 48 thousand requests of other traffic, each answered once under every action. Each log is judged as `paretune sweep` judges
-one: list overlap p = 16 with list-replay, picks, expectations, verdicts. The paper's rule picks by the best point estimates of Reward@HIT
-over the grid action nearest to production, and puts forward what is predicted not to degrade anything. World seeds are used nowhere else; the prior's constants were set on seed 301. A policy degrades when its exact value in the population
-is below production's in an objective. A policy that several labels of a run share counts once.
+Populations of users with exact values, and logs drawn from them, are those of `estimators.py`; half of the requests are explored, the
+others are production rows. Learners of different quality choose the actions of 25 policies each: a ridge of drawn rewards on request
+features, per action, on 3 to 48 thousand requests of other traffic, each answered once under every action. Each log is judged as
+`paretune sweep` judges one: list overlap p = 16 with list-replay, picks, expectations, verdicts. The paper's rule picks by the best point
+estimates of Reward@HIT over the grid action nearest to production, and puts forward what is predicted not to degrade anything. World
+seeds are used nowhere else; the prior's constants were set on seed 301. A policy degrades when its exact value in the population is below
+production's in an objective. A policy that several labels of a run share counts once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -214,7 +216,11 @@ def measure(
         per_user = len(population.true) / (len(population.first) - 1)
         for family in population.families:
             best = family.truth[family.truth.min(axis=1).argmax()]
-            print(f"world {w}, learned on {family.learned_on:,} requests: best worst objective {100 * best[0]:+.2f} % save {100 * best[1]:+.2f} % p2p", flush=True)
+            said = f"{100 * best[0]:+.2f} % save {100 * best[1]:+.2f} % p2p"
+            print(
+                f"world {w}, learned on {family.learned_on:,} requests: best worst objective {said}",
+                flush=True,
+            )
         for size in sizes:
             for repetition in range(repetitions):
                 for f, family in enumerate(population.families):
@@ -270,12 +276,15 @@ def calibration(ours: list[Told]) -> float:
     """Return the largest gap between stated and observed frequency of degrading over bins with enough picks, and print all bins."""
     print(f"\n{'P(degrading) said':20s} {'picks':>6s} {'said':>6s} {'was':>6s}")
     risk, truth, gap = np.array([t.risk for t in ours]), np.array([t.degrades for t in ours]), 0.0
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+    for low, high in pairwise(BINS):
         inside = (risk >= low) & ((risk < high) | (high == 1.0))
         if not inside.any():
             continue
         said, was = risk[inside].mean(), truth[inside].mean()
-        print(f"{low:.2f} to {high:.2f}        {inside.sum():6d} {said:6.2f} {was:6.2f}" + ("" if inside.sum() >= FEWEST else "  too few to compare"))
+        print(
+            f"{low:.2f} to {high:.2f}        {inside.sum():6d} {said:6.2f} {was:6.2f}"
+            + ("" if inside.sum() >= FEWEST else "  too few to compare")
+        )
         if inside.sum() >= FEWEST:
             gap = max(gap, abs(float(said - was)))
     return gap

@@ -1,8 +1,8 @@
 """The Poisson bootstrap: whole estimators computed again on resampled users, on as many machines as hold their rows.
 
-The rule: the weight of a bucket of users in a replicate is Poisson(1), drawn from a hash of bucket and replicate alone, so machines that hold
-different rows of the same users agree on it without talking, and their replicates of the sums add up. An estimator is evaluated on each
-replicate's sums, so the denominators of its ratios vary with the numerators. Source: Chamandy, Muralidharan, Najmi and Naidu (2012),
+The rule: the weight of a bucket of users in a replicate is Poisson(1), drawn from a hash of bucket and replicate alone, so machines that
+hold different rows of the same users agree on it without talking, and their replicates of the sums add up. An estimator is evaluated on
+each replicate's sums, so the denominators of its ratios vary with the numerators. Source: Chamandy, Muralidharan, Najmi and Naidu (2012),
 *Estimating uncertainty for massive data streams*.
 """
 
