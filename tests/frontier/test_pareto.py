@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretune.errors import DataError
-from paretune.frontier.pareto import hypervolume, non_dominated, probability_non_dominated
+from paretune.frontier.pareto import confidently_dominated, hypervolume, non_dominated, probability_non_dominated
 
 clouds = st.tuples(st.integers(1, 25), st.integers(1, 4), st.integers(0, 2**32 - 1), st.booleans())
 
@@ -80,3 +80,14 @@ def test_the_probability_of_being_non_dominated_counts_draws():
     draws = rng.normal(size=(200, 6, 2)) + np.array([[0, 0], [1, 0], [0, 1], [-3, -3], [1, 1], [0.5, 0.5]])
     counted = np.mean([non_dominated(draw) for draw in draws], axis=0)
     np.testing.assert_allclose(probability_non_dominated(draws), counted)
+
+
+def test_a_point_is_dominated_only_where_another_is_better_in_every_objective_with_confidence():
+    rng = np.random.default_rng(0)
+    points = np.array([[0.02, 0.02], [0.019, 0.019], [-0.05, -0.05], [0.03, -0.02]])
+    alone = points + rng.normal(size=(2000, 4, 2)) * 0.01
+    np.testing.assert_array_equal(confidently_dominated(points, alone, confidence=0.95), [False, False, True, False])
+    shared = points + rng.normal(size=(2000, 1, 2)) * 0.01 + rng.normal(size=(2000, 4, 2)) * 1e-5  # differences are known well
+    np.testing.assert_array_equal(confidently_dominated(points, shared, confidence=0.95), [False, True, True, False])
+    twins = np.zeros((3, 2))
+    assert not confidently_dominated(twins, np.zeros((10, 3, 2)), confidence=0.95).any()

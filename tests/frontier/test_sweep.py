@@ -273,3 +273,41 @@ def test_an_objective_that_production_never_earns_is_refused():
     family = Family(SURFACE.actions, scalarise(alpha_grid(5)), np.array([2.5, 2.5]), COHORTS)
     with pytest.raises(DataError, match=r"earns nothing of \['p2p'\]"):
         assemble_front(swept(idle, values, family=family), SURFACE, config_of(), rng=np.random.default_rng(0))
+
+
+def test_twenty_thousand_rows_are_refused_with_the_rows_that_would_tell():
+    log, values = world_log(20_000)
+    flat = np.broadcast_to(values.mean(axis=0), values.shape)  # a model that knows nobody
+    config = config_of().model_copy(update={"evaluation": config_of().evaluation.model_copy(update={"tolerated_risk": 0.02})})
+    front = assemble_front(swept(log, flat), SURFACE, config, rng=np.random.default_rng(0))
+    assert front.refusal is not None
+    assert front.refusal.rows == int(log.explored.sum())
+    assert front.refusal.short
+    assert f"{front.refusal.needed:,}" in front.refusal.reason
+    assert {pick.verdict for pick in front.picks} == {"cannot tell"}
+
+
+def test_policies_with_too_few_hits_are_refused_whatever_they_promise():
+    log, values = world_log(2_000)
+    config = config_of()
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"min_hits": 100_000})})
+    front = assemble_front(swept(log, values), SURFACE, config, rng=np.random.default_rng(0))
+    assert front.refusal is not None
+    assert front.policies[front.refusal.policy].kind == "alpha"
+
+
+def test_picks_are_told_by_cohort_inside_the_bands_of_the_sweep():
+    log, values = world_log(20_000)
+    sums = swept(log, values)
+    front = assemble_front(sums, SURFACE, config_of(), rng=np.random.default_rng(0))
+    found = front.by_cohort
+    assert found.cohorts == COHORTS
+    assert set(found.policies) == {pick.policy for pick in front.picks}
+    knee = next(pick.policy for pick in front.picks if pick.label == "knee")
+    place = list(found.policies).index(knee)
+    for g in range(len(COHORTS)):
+        np.testing.assert_allclose(found.estimate[g, place], anchored_lift(sums.cohort(g)).value[knee - 1])
+    reach = (found.band_high - found.estimate)[:, place]  # wider than the whole traffic's: fewer rows
+    assert (reach > (front.lifts.band_high - front.lifts.estimate)[knee]).all()
+    assert front.expectation.mean.shape == front.lifts.estimate.shape
+    assert np.isfinite(front.expectation.mean[front.picks[-1].policy]).all()  # the cohort knee

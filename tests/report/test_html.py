@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 from fake_front import SURFACE, fake_front, fake_truth
 
+from paretune.config import parse_config
 from paretune.errors import ConfigError
+from paretune.frontier.verdict import Refusal
 from paretune.report import html as html_module
+from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.diagnostics import weights_figure
 from paretune.report.figures import front_figure
 from paretune.report.html import Section, render_report, save_figure, save_figures, write_report
 from paretune.report.tables import Table, picks_table
+
+HEADS = [{"name": name, "weight": 10.0, "tune": {"low": 5.0, "high": 20.0, "levels": 2}} for name in ("save", "p2p")]
+CONFIG = {"surface": {"heads": HEADS}, "objectives": [{"name": name, "column": name} for name in ("save", "p2p")]}
 
 
 class Reader(HTMLParser):
@@ -142,3 +148,15 @@ def test_a_write_that_fails_leaves_the_old_page_and_no_rubbish(tmp_path: Path, m
         write_report(path, [Section("new")], title="t")
     assert "old" in path.read_text(encoding="utf-8")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_refused_front_is_replaced_by_the_reason_and_the_rows_needed() -> None:
+    refused = replace(fake_front(), refusal=Refusal(3, "save", 20_000, 900_000, 0.01))
+    findings = Findings(parse_config(CONFIG), refused)
+    charts = dict(report_figures(findings))
+    assert not {"front", "picks", "weights"} & set(charts)
+    first = report_sections(findings, charts=charts)[0]
+    assert first.heading == "Not enough data"
+    assert "900,000" in first.text[0]
+    enough = replace(refused, refusal=Refusal(3, "save", 20_000, 9_000, 0.01))
+    assert report_sections(replace(findings, front=enough), charts=charts)[0].heading == "No policy to choose"

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from fake_front import fake_front, fake_truth
 
-from paretune.report.tables import Outcome, checks_table, interval, percent, picks_table, policies_table, signed
+from paretune.errors import DataError
+from paretune.frontier.front import CohortLifts, Expectation
+from paretune.report.tables import Outcome, checks_table, cohorts_table, interval, percent, picks_table, policies_table, signed
 
 
 @pytest.mark.parametrize(
@@ -62,3 +64,26 @@ def test_the_table_of_policies_lists_each_once() -> None:
 def test_checks_say_passed_failed_or_not_applicable() -> None:
     table = checks_table([("a", True, "1"), ("b", False, "2"), ("c", None, "3")])
     assert [row[1] for row in table.rows] == ["✓ passed", "✗ failed", "not applicable"]
+
+
+def test_a_judged_front_says_what_to_expect_and_its_verdicts() -> None:
+    front = fake_front()
+    size = front.lifts.estimate.shape
+    half = front.lifts.estimate / 2
+    expectation = Expectation(half, half - 0.01, half + 0.01, np.full(size[0], 0.2), np.full(size[0], 0.5))
+    picks = tuple(replace(pick, verdict="cannot tell") for pick in front.picks)
+    table = picks_table(replace(front, expectation=expectation, picks=picks))
+    assert table.columns[4:] == ("to expect", "hits", "P(degrading)", "verdict")
+    assert table.rows[0][4].startswith(signed(half[front.picks[0].policy, 0]))
+    assert [row[-1] for row in table.rows[:2]] == ["cannot tell", ""]
+    assert "P(on the front)" in policies_table(replace(front, expectation=expectation)).columns
+
+
+def test_picks_by_cohort_have_a_row_per_policy_and_cohort() -> None:
+    front = fake_front()
+    numbers = np.full((2, 1, 2), 0.01)
+    told = CohortLifts(("CORE", "REST"), np.array([front.picks[1].policy]), numbers, numbers - 0.02, numbers + 0.02, np.full((2, 1), 900))
+    table = cohorts_table(replace(front, by_cohort=told))
+    assert [row[:3] for row in table.rows] == [("knee", "CORE", "900"), ("", "REST", "900")]
+    with pytest.raises(DataError, match="cohort"):
+        cohorts_table(front)
