@@ -30,7 +30,7 @@ def test_an_interval_without_ends_is_the_estimate_alone() -> None:
 def test_the_table_of_picks_has_a_row_per_pick_and_objective_and_only_the_columns_that_apply() -> None:
     front, truth = fake_front(), fake_truth()
     bare = picks_table(front)
-    assert bare.columns == ("pick", "policy", "objective", "offline lift (95 % band)", "hits", "P(degrading)")
+    assert bare.columns == ("pick", "policy", "objective", "offline lift (95 % band)", "rows that speak", "P(degrading)")
     assert len(bare.rows) == 8
     lifts = truth[[pick.policy for pick in front.picks]]
     full = picks_table(front, online=Outcome(lifts, lifts - 0.01, lifts + 0.01), truth=truth)
