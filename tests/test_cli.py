@@ -1,6 +1,7 @@
 """The command line: results on standard output, everything else on standard error, and exit codes one can script against."""
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -112,8 +113,9 @@ def test_a_model_is_trained_and_told_about(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.usefixtures("here")
 def test_a_sweep_of_too_little_data_exits_4(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "logs", "--model", "ridge", "-o", "runs/tiny"]) == 4
-    assert "enough hits" in capsys.readouterr().err
-    assert not Path("runs/tiny/report.html").exists()
+    said = capsys.readouterr().err
+    assert re.search(r"not enough data: .* takes about [\d,]+\n  hint: explore about .* times as many requests", said)
+    assert "Not enough data" in Path("runs/tiny/report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("here")

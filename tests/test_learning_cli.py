@@ -84,7 +84,7 @@ def test_distil_and_calibrate_say_what_rules_lose_and_whether_gains_come_true(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("paretune.run.publish_report", lambda *_: None)  # drawing is tested with the report
-    assert main(["sweep", "logs", "-o", "runs/monday"]) == 0
+    assert main(["sweep", "logs", "-o", "runs/monday"]) == 4  # too little to choose from; its policies can be looked into all the same
     capsys.readouterr()
     assert main(["distil", "runs/monday", "logs", "--depth", "2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
