@@ -27,7 +27,7 @@ def test_sums_from_intervals_equal_sums_over_the_hits_of_each_policy(n, n_action
     hits = choose(values, scalarise(alphas), allowed=np.arange(n_actions)) == action[:, None]
     wanted = explored_sums(rows["rewards"], rows["propensity"], hits, rows["cluster"], clusters=8, expected=expected)
     found = alpha_sums(values, action, alphas=alphas, expected=expected, **rows)
-    for name in ("rows", "hits", "weight", "reward", "weighted"):
+    for name in ("rows", "hits", "weight", "reward", "weighted", "square"):
         np.testing.assert_allclose(getattr(found.raw, name), getattr(wanted.raw, name), atol=1e-9)
     np.testing.assert_allclose(found.residual, wanted.residual, atol=1e-9)
 

@@ -73,7 +73,7 @@ def test_a_judged_front_says_what_to_expect_and_its_verdicts() -> None:
     expectation = Expectation(half, half - 0.01, half + 0.01, np.full(size[0], 0.2), np.full(size[0], 0.5))
     picks = tuple(replace(pick, verdict="cannot tell") for pick in front.picks)
     table = picks_table(replace(front, expectation=expectation, picks=picks))
-    assert table.columns[4:] == ("to expect", "hits", "P(degrading)", "verdict")
+    assert table.columns[4:] == ("to expect", "rows that speak", "P(degrading)", "verdict")
     assert table.rows[0][4].startswith(signed(half[front.picks[0].policy, 0]))
     assert [row[-1] for row in table.rows[:2]] == ["cannot tell", ""]
     assert "P(on the front)" in policies_table(replace(front, expectation=expectation)).columns

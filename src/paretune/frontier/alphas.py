@@ -68,4 +68,4 @@ def alpha_sums(
     per_objective = [np.stack([total(c) for c in columns.T], axis=2) for columns in (reward, weight[:, None] * reward)]
     left = per_objective[1] if expected is None else np.stack([total(c) for c in (weight[:, None] * residual).T], axis=2)
     rows = np.bincount(cluster, minlength=clusters).astype(np.float64)
-    return ExploredSums(PolicySums(rows, hits, weights, *per_objective), left, np.zeros((clusters, 1, 1)))
+    return ExploredSums(PolicySums(rows, hits, weights, *per_objective, total(np.square(weight))), left, np.zeros((clusters, 1, 1)))

@@ -76,7 +76,7 @@ def ladder_figure(front: Front, ladder: Ladder) -> alt.TopLevelMixin:
     point = base.mark_point(filled=True, size=70, opacity=1).encode(x, y, color=colour)
     panels = alt.layer(line, point).properties(width=200, height=22 * len(order))
     chart = panels.facet(
-        row=alt.Row("pick:N", title=None, sort=list(labels.values())),
+        row=alt.Row("pick:N", title=None, sort=list(labels.values()), header=alt.Header(labelAngle=0, labelAlign="left")),
         column=alt.Column("objective:N", title=None, sort=list(front.lifts.objectives)),
     )
     speaks = ladder.rungs[ladder.speaks]
