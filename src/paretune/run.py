@@ -18,7 +18,7 @@ import numpy as np
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
-from paretune.frontier.archive import FRONT
+from paretune.frontier.archive import CURVE, FRONT
 from paretune.frontier.assemble import assemble_front
 from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay, with_proposals
 from paretune.frontier.hull import lift_curve
@@ -285,6 +285,8 @@ def sweep_logs(
     curve = None if sums.curve is None or not total.has_production else lift_curve(sums.curve, total.produced)
     contribution = contribution_of(logs, config) if has_candidates(logs, config) else None
     findings = Findings(config, front, check, contribution, scale=sums.family.scale)
+    if curve is None:
+        (folder / CURVE).unlink(missing_ok=True)  # of an earlier run in this folder
     save_run(findings, folder, curve=curve)
     if draw:
         publish_report(findings, folder)

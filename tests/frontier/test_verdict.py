@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from paretune.errors import GateError
 from paretune.frontier.judge import Judge, nothing_to_choose
 from paretune.frontier.shrinkage import believe
 from paretune.frontier.sweep import alpha_grid, scalarise
@@ -120,3 +121,9 @@ def test_one_or_three_objectives_can_be_judged(objectives: int) -> None:
     belief = believe(estimate, weights, floors=np.zeros(objectives), rng=rng)
     assert np.isfinite(belief.mean).all()
     assert belief.draws.shape == (1000, len(weights), objectives)
+
+
+def test_a_candidate_without_an_estimate_is_refused_in_words() -> None:
+    nothing = np.full(2, np.nan)
+    with pytest.raises(GateError, match="too few of 500 held-out exploration rows"):
+        refusal(1, expected=nothing, std_error=nothing, floors=ZERO, objectives=("save", "p2p"), rows=500, smallest=0.01)

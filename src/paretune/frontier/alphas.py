@@ -65,7 +65,7 @@ def alpha_sums(
     weight, reward = 1.0 / propensity[hit], rewards[hit].astype(np.float64)
     residual = reward if expected is None else reward - expected[hit]
     hits, weights = total(None), total(weight)
-    per_objective = [np.stack([total(c) for c in columns.T], axis=2) for columns in (reward, weight[:, None] * reward)]
-    left = per_objective[1] if expected is None else np.stack([total(c) for c in (weight[:, None] * residual).T], axis=2)
+    earned, weighted = (np.stack([total(c) for c in columns.T], axis=2) for columns in (reward, weight[:, None] * reward))
+    left = weighted if expected is None else np.stack([total(c) for c in (weight[:, None] * residual).T], axis=2)
     rows = np.bincount(cluster, minlength=clusters).astype(np.float64)
-    return ExploredSums(PolicySums(rows, hits, weights, *per_objective, total(np.square(weight))), left, np.zeros((clusters, 1, 1)))
+    return ExploredSums(PolicySums(rows, hits, weights, earned, weighted, total(np.square(weight))), left, np.zeros((clusters, 1, 1)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paretune.errors import GateError
 from paretune.records import Bools, Floats
 
 CONFIRMED, PROMISING, CANNOT_TELL = "confirmed", "promising: test it", "cannot tell"
@@ -95,7 +96,15 @@ def refusal(
         objectives: names (M,).
         rows: exploration rows behind the standard errors.
         smallest: smallest lift of interest, a fraction; a candidate that promises less is asked to show this much.
+
+    Raises:
+        GateError: the candidate has no estimate, so that not even the rows needed can be said.
     """
+    if not (np.isfinite(expected).all() and np.isfinite(std_error).all()):
+        raise GateError(
+            f"not enough data: the safest policy has too few of {rows:,} held-out exploration rows to be judged",
+            hint="sweep without --halves, or explore more requests; keep the static weights until then",
+        )
     lift = np.maximum(expected - floors, smallest)
     needed = rows * np.square(POWER * std_error / lift)
     hardest = int(needed.argmax())

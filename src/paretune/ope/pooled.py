@@ -122,9 +122,7 @@ def pooled_sums(
             raise DataError(
                 f"advantages have shape {advantages.shape}, or are not finite", hint="give g(s, a) of every action and objective"
             )
-        advantages = np.asarray(
-            advantages, dtype=np.float32
-        )  # compiled and plain sums then see the same numbers
+        advantages = np.asarray(advantages, dtype=np.float32)  # compiled and plain sums then see the same numbers
         residual = residual - advantages[np.arange(len(action)), action]
     total = no_pooled_sums(
         kernel, policies=chosen.shape[1], objectives=rewards.shape[1], clusters=clusters, replayed=advantages is not None
