@@ -284,6 +284,7 @@ def figures(ours: list[Told], paper: list[Told], *, runs: dict[int, int]) -> dic
                 result |= {f"promising_right_{name}": right, f"promising_picks_{name}": float(len(told))}
             if rule == "promising or confirmed":
                 result |= {f"promising_rate_{name}": rate, f"promising_or_confirmed_right_{name}": right}
+                result[f"overstatement_promising_{name}"] = float(over.mean())
             if rule == "all picks":
                 raw = 100 * np.mean([t.estimate - t.truth for t in told])
                 result |= {f"overstatement_{name}": float(over.mean()), f"overstatement_estimates_{name}": float(raw)}
@@ -314,7 +315,7 @@ def calibration(ours: list[Told]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one world, one model, fewer logs; under 5 minutes on 2 cores")
+    parser.add_argument("--quick", action="store_true", help="one world, a smaller population, fewer logs; under 5 minutes on 2 cores")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--worlds", type=int, help="populations, each of a world of its own")
