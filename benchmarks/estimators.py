@@ -269,7 +269,7 @@ def main() -> None:
     size = {"logs": 100, "explored": 100_000, "rows": 20_000} if options.quick else {"logs": 200, "explored": 100_000, "rows": 60_000}
     size["logs"] = options.logs or size["logs"]
     began = time.perf_counter()
-    figures = measure(open_world("homefeed", setting="paper", seed=options.seed + 301), **size, seed=options.seed)
+    figures = measure(open_world("homefeed", setting="paper", seed=options.seed + 3301), **size, seed=options.seed)
     if options.data is None:
         print("\nkuairand: skipped; name the folder of the KuaiRand files with --data DIR")
     else:
