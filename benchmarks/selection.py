@@ -301,7 +301,7 @@ def figures(ours: list[Told], paper: list[Told], *, runs: dict[int, int]) -> dic
 def calibration(ours: list[Told]) -> float:
     """Return the largest gap between stated and observed frequency of degrading over bins with enough picks, and print all bins."""
     print(f"\n{'P(degrading) said':20s} {'picks':>6s} {'said':>6s} {'was':>6s}")
-    risk, truth, gap = np.array([t.risk for t in ours]), np.array([t.degrades for t in ours]), 0.0
+    risk, truth, gap = np.array([t.risk for t in ours]), np.array([t.degrades for t in ours]), float("nan")  # until a bin has picks enough
     for low, high in pairwise(BINS):
         inside = (risk >= low) & ((risk < high) | (high == 1.0))
         if not inside.any():
@@ -309,7 +309,7 @@ def calibration(ours: list[Told]) -> float:
         said, was, enough = float(risk[inside].mean()), float(truth[inside].mean()), inside.sum() >= FEWEST
         print(f"{low:.2f} to {high:.2f}        {inside.sum():6d} {said:6.2f} {was:6.2f}" + ("" if enough else "  too few to compare"))
         if enough:
-            gap = max(gap, abs(said - was))
+            gap = float(np.fmax(gap, abs(said - was)))
     return gap
 
 

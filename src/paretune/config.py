@@ -179,7 +179,9 @@ class Evaluation(Section):
     replicates: int = Field(1000, ge=100, le=100_000, description="bootstrap replicates over users")
     min_hits: int = Field(100, ge=1, description="fewer logged requests with the policy's action (or as many, pooled): no estimate")
     estimator: Literal["auto", "hit", "action-kernel", "overlap", "overlap-replay"] = Field(
-        "auto", description="auto = overlap-replay where the log has candidates, else action-kernel; hit = exact actions only, the paper's"
+        "auto",
+        description="auto = overlap where the log has candidates (with replay if objectives have heads), else action-kernel; "
+        "hit = exact actions only, the paper's",
     )
     smallest_lift_pct: float = Field(1.0, gt=0, le=100, description="smallest lift worth having; sizes the log that a refusal asks for")
     tolerated_risk: float = Field(

@@ -11,8 +11,8 @@ import pytest
 import tomlkit
 
 from paretune.cli import main
-from paretune.commands.plan_exploration import parse_grid, parse_rates, parse_traffic
-from paretune.config import load_config
+from paretune.commands.plan_exploration import _swept_with, parse_grid, parse_rates, parse_traffic
+from paretune.config import load_config, parse_config
 from paretune.errors import ConfigError
 from paretune.explore.planner import ESTIMATORS, Aim, Grid, Plan, usual_grids
 from paretune.explore.rates import Rate
@@ -217,3 +217,13 @@ def test_the_picture_has_a_line_per_grid_and_style_per_estimator_and_marks_the_p
     wanted = option.needed if math.isnan(requests_per_day) else option.days
     assert any(row.get("needed") == pytest.approx(wanted) and "grid" not in row for row in rows)
     assert ("days" if math.isfinite(requests_per_day) else "rows") in chart["title"]["text"]
+
+
+@pytest.mark.parametrize(("estimator", "heads", "said"), [("hit", True, "hits"), ("auto", True, "replay"), ("auto", False, "kernel")])
+def test_the_plan_supposes_the_estimator_that_a_sweep_would_use(
+    estimator: str, heads: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paretune.run.has_candidates", lambda *_: True)
+    named = [{"name": n, "column": f"{n}s"} | ({"head": n} if heads else {}) for n in ("save", "p2p")]
+    raw = SETTINGS | {"objectives": named, "evaluation": SETTINGS["evaluation"] | {"estimator": estimator}}
+    assert _swept_with(tmp_path, parse_config(raw)) == said

@@ -221,6 +221,14 @@ def test_the_estimator_is_what_configuration_and_log_allow(estimator: str, liste
         np.testing.assert_array_equal(np.floor(front.ladder.effective[front.ladder.speaks]), front.lifts.hits)
 
 
+def test_candidates_are_used_also_where_an_objective_has_no_head() -> None:
+    config = config_with(evaluation={"alphas": 3, "replicates": 100, "min_hits": 20})
+    assert config.objective_heads() is None
+    train, log = with_candidates(make_log(3_000, 10)), with_candidates(make_log(6_000, 11))
+    front = sweep(Knows(), log, config, anchor=fit_anchor(train, config))
+    assert front.lifts.estimator == "production-anchored, list-overlap p = 16"
+
+
 def test_an_estimator_that_the_log_does_not_allow_is_refused() -> None:
     log = make_log(3_000, 12)
     for estimator in ("overlap", "overlap-replay"):

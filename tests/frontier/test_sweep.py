@@ -296,6 +296,16 @@ def test_policies_with_too_few_hits_are_refused_whatever_they_promise():
     assert front.policies[front.refusal.policy].kind == "alpha"
 
 
+def test_a_cohort_that_production_never_served_is_told_nothing_of():
+    log, values = world_log(20_000)
+    absent = (log.cohort.codes == 1) & ~log.explored
+    sums = swept(log.take(~absent), values[~absent])
+    found = assemble_front(sums, SURFACE, config_of(), rng=np.random.default_rng(0)).by_cohort
+    unserved = COHORTS.index(log.cohort.vocabulary[1])
+    assert np.isnan(found.estimate[unserved]).all()
+    assert np.isfinite(np.delete(found.estimate, unserved, axis=0)).any()
+
+
 def test_picks_are_told_by_cohort_inside_the_bands_of_the_sweep():
     log, values = world_log(20_000)
     sums = swept(log, values)

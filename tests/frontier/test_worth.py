@@ -208,3 +208,11 @@ def test_the_command_ends_in_the_sentence_and_draws_the_picture(tmp_path: Path, 
     assert main(["worth", str(tmp_path / "run"), "--smallest-lift", "0"]) == 2
     assert "--smallest-lift" in capsys.readouterr().err
     assert main(["worth", str(tmp_path / "nothing"), "--config", str(tmp_path / "none.toml")]) == 2
+
+
+def test_without_a_run_the_command_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["worth"]) == 2
+    assert "make one with `paretune sweep LOGS`" in capsys.readouterr().err

@@ -14,11 +14,12 @@ from paretune.config import parse_config
 from paretune.errors import ConfigError
 from paretune.frontier.verdict import Refusal
 from paretune.report import html as html_module
-from paretune.report.contents import Findings, report_figures, report_sections
+from paretune.report.contents import Findings, configuration_table, report_figures, report_sections
 from paretune.report.diagnostics import weights_figure
 from paretune.report.figures import front_figure
 from paretune.report.html import Section, render_report, save_figure, save_figures, write_report
 from paretune.report.tables import Table, picks_table
+from paretune.sim.world import open_world
 
 HEADS = [{"name": name, "weight": 10.0, "tune": {"low": 5.0, "high": 20.0, "levels": 2}} for name in ("save", "p2p")]
 CONFIG = {"surface": {"heads": HEADS}, "objectives": [{"name": name, "column": name} for name in ("save", "p2p")]}
@@ -160,3 +161,8 @@ def test_a_refused_front_is_replaced_by_the_reason_and_the_rows_needed() -> None
     assert "900,000" in first.text[0]
     enough = replace(refused, refusal=Refusal(3, "save", 20_000, 9_000, 0.01))
     assert report_sections(replace(findings, front=enough), charts=charts)[0].heading == "No policy to choose"
+
+
+def test_the_floor_of_an_objective_to_minimise_says_how_far_it_may_rise() -> None:
+    table = configuration_table(open_world("homefeed", objectives=3).config())
+    assert "may rise by 2.00 %" in next(row for row in table.rows if row[0] == "objective hide")

@@ -156,7 +156,6 @@ def make_plan(
     from paretune.errors import ConfigError
     from paretune.explore.planner import ESTIMATORS, Aim, Estimator, Grid, Plan, usual_grids
     from paretune.explore.rates import Rate
-    from paretune.run import has_candidates
 
     heads = [] if settings is None else [head.tune.levels for head in settings.surface.heads if head.tune]
     asked = parse_grid(grid) if grid else Grid(tuple(heads))
@@ -172,8 +171,7 @@ def make_plan(
     if estimator not in {"auto", *ESTIMATORS}:
         raise ConfigError(f"there is no estimator {estimator!r}", hint=f"auto, or one of {', '.join(ESTIMATORS)}")
     if estimator == "auto":
-        listed = logs is not None and settings is not None and has_candidates(logs, settings)
-        estimator = "replay" if listed else "kernel"
+        estimator = _swept_with(logs, settings)
     chosen = ESTIMATORS[estimator]
     if gain is not None:
         if not gain > 0:
@@ -264,3 +262,14 @@ def parse_grid(text: str) -> Grid:
     if not re.fullmatch(r"\d{1,3}([x×*]\d{1,3}){0,4}", text.strip().lower()):
         raise ConfigError(f"--grid {text!r} cannot be read", hint="write levels per tuned head, e.g. 7x7, or 9 for one head")
     return Grid(tuple(int(part) for part in re.split(r"[x×*]", text.strip().lower())))
+
+
+def _swept_with(logs: Path | None, settings: Config | None) -> str:
+    """Return the estimator that a sweep of such a log would use, with the kernel's smaller gain where no other was measured."""
+    from paretune.frontier.evaluate import wants_replay
+    from paretune.run import has_candidates
+
+    if settings is not None and settings.evaluation.estimator == "hit":
+        return "hits"
+    listed = logs is not None and settings is not None and has_candidates(logs, settings)
+    return "replay" if listed and settings is not None and wants_replay(settings) else "kernel"

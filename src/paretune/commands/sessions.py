@@ -93,6 +93,7 @@ def horizons(
     from paretune.surface.grid import log_coordinates, polynomial_basis
 
     days, asked = window(logs, config), with_model(config, model)
+    config = _without_candidates(config)
     held_out = _outline(logs, config, days.hold_out, part_of(progress, 0, 0.1))
     earlier = _outline(logs, config, days.train[-1:], part_of(progress, 0.1, 0.15))
     to_go, earlier_to_go = _to_go(held_out, discount), _to_go(earlier, discount)
@@ -117,6 +118,12 @@ def horizons(
         objectives=horizon.objectives,
     )
     return horizon, tests, len(log) / held_out.order.sessions
+
+
+def _without_candidates(config: Config) -> Config:
+    """Return the configuration that judges both rewards alike: a list-replay variate predicts the reward of one list, not of a session."""
+    estimator = "hit" if config.evaluation.estimator == "hit" else "action-kernel"
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"estimator": estimator})})
 
 
 @dataclass(frozen=True, slots=True)

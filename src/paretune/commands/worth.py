@@ -47,6 +47,8 @@ def worth(
 
     if smallest_lift is not None and not smallest_lift > 0:
         raise ConfigError(f"--smallest-lift {smallest_lift:g} is no gain", hint="give a positive per cent, such as 0.5")
+    if source == RUN and not source.exists():
+        raise ConfigError(f"no run at {source}", hint="make one with `paretune sweep LOGS`, or name a run or logs")
     if is_run(source):
         found, folder = load_run(source), source
     else:

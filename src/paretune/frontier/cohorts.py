@@ -44,10 +44,13 @@ def cohort_estimates(sums: SweepSums, surface: Surface, members: Ints, *, half: 
     Returns:
         An estimate of G x L policies.
     """
-    found, nearest = [], static_column(sums, nearest_grid_action(surface, surface.static))
+    like_production, found = sums.total(half).has_production, []
+    nearest = static_column(sums, nearest_grid_action(surface, surface.static))
     for group, wanted in enumerate(members):
         part = sums.cohort(group, half)
         try:
+            if like_production and not part.has_production:
+                raise DataError("none of the cohort was served by production", hint="log production traffic of every cohort")
             found.append(estimated_lift(part.of_policies(wanted), part.of_policies(nearest), min_hits=min_hits)[0])
         except (NoOverlapError, DataError):  # nobody of the cohort explored, or none of it was served by production
             shape = (len(wanted), like.value.shape[1])

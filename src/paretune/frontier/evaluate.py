@@ -246,8 +246,8 @@ def _kernel_of(config: Config, explored: Log | None, anchor: Anchor) -> tuple[Ke
         return None, False
     if wanted == "overlap":
         return OVERLAP, False
-    if listed and anchor.variate is not None and wanted != "action-kernel":
-        return OVERLAP, True
+    if listed and wanted != "action-kernel":
+        return OVERLAP, anchor.variate is not None
     return ACTION, False
 
 

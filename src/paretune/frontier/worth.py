@@ -270,7 +270,8 @@ def _personalise(label: str, comparisons: list[Comparison]) -> str:
     hardest = min(comparisons, key=lambda comparison: comparison.low[-1])
     value, low, high = (_signed(end[-1]) for end in (hardest.estimate, hardest.low, hardest.high))
     rival = hardest.name.removeprefix(f"{label} − ")
-    return f"Personalise: at its trade-off the {label} pick gains {value} % ({low} … {high}) over {rival}, and loses nothing to production."
+    gain = f"at its trade-off the {label} pick gains {value} % ({low} … {high}) over {rival}"
+    return f"Personalise: {gain}, and breaks no floor by its estimate."
 
 
 def _retune(front: Front, comparison: Comparison) -> str:

@@ -21,7 +21,7 @@ from paretune.report.diagnostics import contribution_figure, log_figure, weights
 from paretune.report.figures import front_figure, lift_figure, picks_figure
 from paretune.report.html import Section
 from paretune.report.ladder import ladder_figure, ladder_table, ladder_warning
-from paretune.report.tables import Outcome, Table, cohorts_table, picks_table, policies_table, signed
+from paretune.report.tables import Outcome, Table, cohorts_table, percent, picks_table, policies_table, signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +148,14 @@ def configuration_table(config: Config) -> Table:
         tune = head.tune
         explored = "static" if tune is None else f"{tune.low:g} to {tune.high:g}, {tune.levels} levels, {tune.spacing}"
         rows.append((f"head {head.name}", f"{head.weight:g}", explored))
-    floors = {guardrail.objective: signed(guardrail.floor_pct / 100) for guardrail in config.guardrails}
+    floors = {guardrail.objective: guardrail.floor_pct / 100 for guardrail in config.guardrails}
     for objective in config.objectives:
         said = f"{objective.direction} {objective.transform}({objective.column})"
-        rows.append((f"objective {objective.name}", said, f"floor {floors[objective.name]}" if objective.name in floors else ""))
+        floor = ""
+        if objective.name in floors:
+            lowest = floors[objective.name]
+            floor = f"floor {signed(lowest)}" if objective.direction == "maximise" else f"may rise by {percent(-lowest, 2)}"
+        rows.append((f"objective {objective.name}", said, floor))
     evaluation = config.evaluation
     rows.append(("days", f"{evaluation.train_days} train", f"{evaluation.hold_out_days} held out"))
     return Table("Configuration", ("what", "value", "explored over, or floor"), tuple(rows))

@@ -25,7 +25,10 @@ def standings_table(front: Front, worth: Worth) -> Table:
         cells = [interval(lifts.estimate[p, j], lifts.low[p, j], lifts.high[p, j]) for j in range(len(lifts.objectives))]
         cells = ["0" for _ in cells] if p == PRODUCTION else cells
         rows.append((role, front.policies[p].name, *cells, f"{int(lifts.hits[p]):,}"))
-    note = f"Lifts over production on the same {lifts.n_rows:,} held-out rows, each with its own {percent(lifts.confidence)} interval."
+    note = (
+        f"Lifts over production on the same {lifts.n_rows:,} held-out rows, each with its own {percent(lifts.confidence)} interval; "
+        "of an objective of which less is better, a fall is good."
+    )
     return Table("What each kind of weights gains", ("weights", "policy", *lifts.objectives, "hits"), tuple(rows), note)
 
 
@@ -37,7 +40,8 @@ def comparisons_table(front: Front, worth: Worth) -> Table:
         rows.append((comparison.name, *cells))
     note = (
         f"Paired differences of lifts; bands hold for all of them at once, at {percent(front.lifts.confidence)}. Value: the objectives "
-        f"weighed by the policy's own trade-off. Smallest lift worth having: {percent(worth.smallest_lift, 2)}."
+        f"weighed by the policy's own trade-off. Larger is better in every column: a fall, where less is better. "
+        f"Smallest lift worth having: {percent(worth.smallest_lift, 2)}."
     )
     return Table("Is it worth it?", ("difference", *front.lifts.objectives, VALUE), tuple(rows), note)
 
