@@ -213,6 +213,7 @@ def outcome_table(demo: Demo) -> Table:
     front, readout, rows = demo.findings.front, demo.readout, []
     lifts = front.lifts
     risk = {pick.policy: pick.probability_degrading for pick in front.picks}
+    verdict = {pick.policy: pick.verdict for pick in front.picks}
     minimised = frozenset(o.name for o in demo.findings.config.objectives if o.direction == "minimise")
     for arm, (name, p) in enumerate(zip(readout.arms, demo.tested, strict=True)):
         for j, metric in enumerate(readout.metrics):
@@ -222,7 +223,8 @@ def outcome_table(demo: Demo) -> Table:
                 offline = interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j])
                 truth = signed(demo.truth.lift[p, j])
             first = (name, front.policies[p].name if p in risk else "") if j == 0 else ("", "")
-            rows.append((*first, worded(metric, minimised), offline, seen, truth, percent(risk[p]) if j == 0 and p in risk else ""))
+            judged = (percent(risk[p]), verdict[p]) if j == 0 and p in risk else ("", "")
+            rows.append((*first, worded(metric, minimised), offline, seen, truth, *judged))
     heads = (
         "tested",
         "policy",
@@ -231,6 +233,7 @@ def outcome_table(demo: Demo) -> Table:
         "online lift (simulated A/B)",
         "truth",
         "P(degrading)",
+        "verdict",
     )
     weights = demo.average.weights
     exact = ""

@@ -20,7 +20,7 @@ def calibrate(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="For the picture; by default RUN/figures.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the gains a policy predicts with those of the held-out days.
+    """Say whether predicted gains come true.
 
     Sorts requests into deciles of predicted gain, measures each decile's gain over production on the held-out days,
     and draws the slope: 1 is calibrated, below 1 predictions are too bold, near 0 the model cannot tell who gains.

@@ -30,7 +30,7 @@ def distil(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to write; by default RUN/distilled.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Distil a policy into a shallow tree and a cohort table, and measure what is lost.
+    """Distil a policy into a small tree or table.
 
     Rules are fitted to the model's values on the training days; the held-out days say what the rules lose against the policy itself.
     Writes policy.json (the tree) and cohort_table.json: if / then / else on raw log columns, weights at every leaf,

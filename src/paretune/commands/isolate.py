@@ -39,7 +39,7 @@ def isolate(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the fronts of models that see one group of features only.
+    """Compare what each feature group is worth.
 
     Trains with all features, then with each group alone (by default numbers, embeddings and cohort are `user`, action sequences
     `sequence`, other categoricals `context`), and evaluates all on the same held-out days.

@@ -17,7 +17,7 @@ def report(
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "paretune report",
     as_json: JsonOption = False,
 ) -> None:
-    """Draw a run again: one HTML page that opens offline, PNG and SVG.
+    """Draw a run again, as one HTML page.
 
     \b
     Examples:

@@ -37,9 +37,9 @@ def sweep(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train what is missing, sweep the front, put policies forward.
+    """Sweep the front and put policies forward.
 
-    Checks the log, trains on the earlier days, evaluates on the held-out ones, and writes front.json, front.parquet and
+    Checks the log, trains what is missing on the earlier days, evaluates on the held-out ones, and writes front.json, front.parquet and
     report.html. Exit code 3: the log is not fit; 4: no policy is even promising, and the message says how many
     exploration rows would tell.
 

@@ -8,7 +8,7 @@ PARTS = ("numpy", "polars", "pydantic", "scipy", "altair", "numba", "torch")
 
 
 def version(*, as_json: JsonOption = False) -> None:
-    """Print versions: of paretune, and of the parts that decide its numbers.
+    """Print the versions that decide numbers.
 
     \b
     Examples:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from math import exp, factorial
 
 import numpy as np
 
 from paretune.records import Ints
 
 _LONGEST = 256  # bytes; longer texts are digested first, so that one of them cannot widen the matrix of all
+_MOST = 12  # times anybody is drawn; Poisson(1) exceeds it once in 60 billion draws
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -49,3 +51,9 @@ def salted(hashes: Ints, salt: str) -> Ints:
     """Return (n,) uint64 hashes that are independent between salts: one id, many coins."""
     key = np.frombuffer(hashlib.blake2b(salt.encode(), digest_size=8).digest(), dtype="<u8")[0]
     return mixed(hashes.astype(np.uint64) ^ key)
+
+
+def poisson_draws(coins: Ints) -> Ints:
+    """Return how often each coin is drawn in a Poisson(1) bootstrap, in the shape of the uint64 hashes: the same on every machine."""
+    below = np.cumsum([exp(-1) / factorial(times) for times in range(_MOST)])  # P(drawn at most so often)
+    return np.searchsorted(below, (coins >> np.uint64(11)).astype(np.float64) * 2.0**-53, side="right")

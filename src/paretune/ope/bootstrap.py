@@ -12,17 +12,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import poisson
 
 from paretune.errors import NoOverlapError
-from paretune.logs.hashing import mixed
+from paretune.logs.hashing import mixed, poisson_draws
 from paretune.ope.clusters import Bag
 from paretune.ope.estimators import Estimate
 from paretune.records import Floats, Ints
 
 Sums = TypeVar("Sums", bound=Bag)
-_MOST = 12  # P(Poisson(1) > 12) is below 1e-10
-_STEPS = np.float64(2.0**-53)
 
 
 def poisson_weights(clusters: int, replicates: Ints, *, salt: int = 0) -> Floats:
@@ -35,8 +32,7 @@ def poisson_weights(clusters: int, replicates: Ints, *, salt: int = 0) -> Floats
     """
     bucket = mixed(np.arange(clusters, dtype=np.uint64) + np.uint64(salt) * np.uint64(2**32))
     drawn = mixed(bucket ^ mixed(np.asarray(replicates, dtype=np.uint64))[:, None])
-    uniform = (drawn >> np.uint64(11)).astype(np.float64) * _STEPS
-    return np.searchsorted(poisson.cdf(np.arange(_MOST), 1.0), uniform, side="right").astype(np.float64)
+    return poisson_draws(drawn).astype(np.float64)
 
 
 def replicate_sums(sums: Sums, weights: Floats) -> Sums:

@@ -7,19 +7,16 @@ Source of the Poisson bootstrap: Chamandy et al. (2012), "Estimating uncertainty
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import factorial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from paretune.errors import DataError
-from paretune.logs.hashing import salted
+from paretune.logs.hashing import poisson_draws, salted
 from paretune.ports import ValueModel
 from paretune.records import Floats, Ints, State
 from paretune.value.bundle import build, save_model
-
-_MOST = 12  # times a user may be drawn; Poisson(1) exceeds it once in 60 billion draws
 
 
 def bootstrap_rows(user: Ints, *, seed: int, member: int) -> Ints:
@@ -33,9 +30,7 @@ def bootstrap_rows(user: Ints, *, seed: int, member: int) -> Ints:
     Returns:
         Indices in row order; each user is drawn Poisson(1) times, the same on every machine.
     """
-    below = np.cumsum([np.exp(-1) / factorial(times) for times in range(_MOST)])  # P(drawn at most so often)
-    coin = salted(user, f"bootstrap {seed} {member}") / 2.0**64
-    return np.repeat(np.arange(len(user)), np.searchsorted(below, coin, side="right"))
+    return np.repeat(np.arange(len(user)), poisson_draws(salted(user, f"bootstrap {seed} {member}")))
 
 
 @dataclass(frozen=True, slots=True)
