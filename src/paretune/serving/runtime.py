@@ -127,10 +127,11 @@ class Runtime:
         """
         source, kept = PlanFile(Path(plan)), None if state_dir is None else LastKnownGood(Path(state_dir), Path(bundles))
         places = BundleFolders(*(BundleFolder(each, load=load) for each in (Path(bundles), *([kept.bundles] if kept else []))))
-        found = [each for each in (source.poll(), kept.plan() if kept else None) if each is not None]
+        told = source.poll()
+        found = [each for each in (told, kept.plan() if kept else None) if each is not None]
         found.sort(key=lambda each: each.version, reverse=True)
         loaded: dict[str, Scorer] = {}
-        problems, best = [source.problem] if source.problem else [], found[0] if found else None
+        problems, best = [], found[0] if found else None
         for each in found:
             failed = places.bring(each, loaded)
             problems += failed
@@ -143,8 +144,10 @@ class Runtime:
             )
         keep = kept.keep if kept else None
         runtime = cls(loaded, best, static=static, load=places, keep=keep, **options)
-        for problem in problems:
-            runtime.note(problem, problem)
+        if told is not None and best is not None and told.version < best.version:
+            problems.append(f"{plan} holds plan {told.version}, older than plan {best.version}, which was in force here")
+        runtime.note(source.subject, source.problem)
+        runtime.note(source.switching, "; ".join(problems))
         if best is not None and not runtime._snapshot.problems:
             runtime._kept(best)
         return runtime

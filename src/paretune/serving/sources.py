@@ -70,6 +70,7 @@ class PlanFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem = ""  # why the file as it is now is not used; empty = it is
+        self.subject, self.switching = f"read {path}", f"switch to {path}"  # what problems are noted under
         self._stamp: tuple[int, ...] = ()
         self._digest = b""
 
@@ -237,10 +238,10 @@ class Follower:
     def look(self) -> None:
         """Look once: a new plan comes into force, or `state` says why not. A plan whose bundle is missing is tried again each time."""
         self._pending = self._source.poll() or self._pending
-        self._runtime.note(str(self._source.path), self._source.problem)
+        self._runtime.note(self._source.subject, self._source.problem)
         if self._pending is None:
             return
-        subject = f"switch {self._source.path}"
+        subject = self._source.switching
         try:
             self._runtime.switch(self._pending)
         except ConfigError as error:
