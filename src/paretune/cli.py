@@ -19,6 +19,7 @@ from paretune.commands.distil import distil
 from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
+from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
 from paretune.commands.sessions import sessions
@@ -56,6 +57,7 @@ COMMANDS = (
     sessions,
     calibrate,
     distil,
+    plan,
     report,
     version,
 )  # in the order of the journey

@@ -64,12 +64,15 @@ class Workers:
             LateError: it did not come back in time.
             BusyError: every thread is busy.
         """
+        try:  # asking first whether there is one would be another thread's chance to take it
+            call = self._calls.pop()
+        except IndexError:
+            call = _Call()
+        call.work = work
         try:
             worker = self._pool.idle.pop()
         except IndexError:
             worker = self._start()
-        call = self._calls.pop() if self._calls else _Call()
-        call.work = work
         worker.call = call
         worker.bell.ring()
         if not call.bell.rings_within(left_s - _SLACK_S):
