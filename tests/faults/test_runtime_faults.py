@@ -1,6 +1,8 @@
 """What goes wrong around a decision: each request still gets weights, in time, with a reason and a propensity that are true."""
 
+import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -303,6 +305,31 @@ def test_more_callers_than_threads_are_answered_at_once() -> None:
     assert {decision.reason for decision in decisions} <= {Reason.OVERLOAD, Reason.POLICY}
     assert len(turned_away) > 40
     assert np.median([decision.elapsed_s for decision in turned_away]) < 0.01
+
+
+def test_a_forked_process_decides_with_threads_and_blocks_of_its_own() -> None:
+    plan = everybody(exploration=exploring("blocked", share=0.5))
+    runtime = Runtime({FINGERPRINT: FakeScorer()}, plan, deadline_s=1.0)
+
+    def answers() -> list[tuple[str, int | None]]:
+        decisions = [runtime.decide(Request(i, i, {"x": i}, time_us=0)) for i in range(100)]
+        return [(decision.reason.value, decision.action) for decision in decisions]
+
+    answers()
+    ear, mouth = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(mouth, json.dumps(answers()).encode())
+        os._exit(0)
+    os.close(mouth)
+    with os.fdopen(ear) as file:
+        heard = [tuple(each) for each in json.load(file)]
+    os.waitpid(child, 0)
+    mine = answers()
+    assert [reason for reason, _ in heard] == [reason for reason, _ in mine]
+    assert {reason for reason, _ in heard} == {"EXPLORE", "POLICY"}
+    explored = [(a, b) for (reason, a), (_, b) in zip(heard, mine, strict=True) if reason == "EXPLORE"]
+    assert any(a != b for a, b in explored)
 
 
 WRITER = """

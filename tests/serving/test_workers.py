@@ -32,8 +32,8 @@ def test_a_call_returns_what_the_work_returns_and_raises_what_it_raises(workers:
 def test_a_caller_waits_no_longer_than_it_has(workers: Workers, left_s: float) -> None:
     before = time.monotonic()
     with pytest.raises(LateError):
-        workers.call(lambda: time.sleep(0.2), left_s)
-    assert time.monotonic() - before < left_s + 0.05
+        workers.call(lambda: time.sleep(0.8), left_s)
+    assert time.monotonic() - before < left_s + 0.4  # a busy machine may hold any thread back
 
 
 def test_a_short_wait_still_hears_a_quick_answer(workers: Workers) -> None:

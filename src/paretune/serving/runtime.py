@@ -32,7 +32,7 @@ from paretune.serving.limits import Breaker
 from paretune.serving.scoring import FeatureError, Scorer
 from paretune.serving.snapshot import Exploring, Model, Route, Snapshot, asked, asked_all, compiled, without_plan
 from paretune.serving.sources import BundleFolder, BundleFolders, LastKnownGood, PlanFile
-from paretune.serving.workers import BusyError, LateError, Workers
+from paretune.serving.workers import BusyError, LateError, Workers, renewed_after_fork
 
 DEADLINE_S = 0.010
 _HOUR_US = 3_600_000_000
@@ -100,6 +100,7 @@ class Runtime:
             self._snapshot = self._compiled(checked(plan), None)
         elif static is not None:
             self._snapshot = without_plan(*static)
+        renewed_after_fork(self)
 
     @classmethod
     def load(
@@ -235,6 +236,13 @@ class Runtime:
         """End the model's threads; decisions are served `FALLBACK:overload` where they need a model."""
         if self._workers is not None:
             self._workers.close()
+
+    def renew(self) -> None:
+        """Begin anew in a forked process: blocks of its own, no lock that a thread of the parent holds."""
+        self._process = f"{self._process}/{secrets.token_hex(4)}"
+        self._switching, self._drawing = threading.Lock(), threading.Lock()
+        if self._snapshot.plan is not None:
+            self._snapshot = self._compiled(self._snapshot.plan, self._snapshot)
 
     def _compiled(self, plan: Plan, before: Snapshot | None) -> Snapshot:
         return compiled(plan, self._scorers, process=self._process, before=before, breaker=self._breaker)

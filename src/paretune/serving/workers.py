@@ -4,6 +4,8 @@ The rules: a call costs two wake-ups and nothing else (no queue, no condition). 
 forgotten, the next one takes another thread, and when it does come back it serves again. No more than `most` threads exist; a call that
 finds all of them busy is told so at once.
 
+A forked process has none of its parent's threads, and shares its descriptors; it begins with new ones.
+
 A caller is woken by an eventfd where there is one: Python lets go of its global lock while it writes one, and holds on to it while it
 releases a lock of its own, so that who is woken by a lock must wait a second time. That halves the cost of a call.
 """
@@ -15,8 +17,8 @@ import select
 import threading
 import weakref
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final
+from functools import cache, partial
+from typing import Any, Final, Protocol
 
 _SLACK_S: Final = 0.0002  # kept back for waking up and answering
 _TICK_S: Final = 0.001  # poll, the cheaper call, waits in whole milliseconds; rounded down
@@ -32,16 +34,49 @@ class BusyError(Exception):
     """Every thread is busy, so the call was not begun."""
 
 
+class Forked(Protocol):
+    """What must begin anew in a forked process."""
+
+    def renew(self) -> None:
+        """Let go of what belongs to the parent."""
+        ...
+
+
+_forked: weakref.WeakSet[Forked] = weakref.WeakSet()
+
+
+def renewed_after_fork(owner: Forked) -> None:
+    """Have `owner.renew()` called in every process that is forked from now on, for as long as the owner lives."""
+    _watch_forks()
+    _forked.add(owner)
+
+
+@cache
+def _watch_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_renew_all)
+
+
+def _renew_all() -> None:
+    for owner in list(_forked):
+        owner.renew()
+
+
 class Workers:
     """At most `most` threads; one is started now, others when needed."""
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.renew()
+        self._pool.idle.append(self._start())
+        renewed_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin without threads; the first call starts one."""
         self._pool = _Pool()
         self._calls: list[_Call] = []  # finished, to be used again; one whose caller left is not
         self._starting = threading.Lock()
         self._end = weakref.finalize(self, self._pool.close)
-        self._pool.idle.append(self._start())
 
     @property
     def threads(self) -> int:
