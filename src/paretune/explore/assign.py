@@ -60,11 +60,20 @@ def arm_of(ids: Ints, *, shares: Sequence[float], salt: str) -> Ints:
     parts = np.asarray(shares, dtype=np.float64)
     if parts.ndim != 1 or not len(parts) or not ((parts >= 0).all() and parts.sum() <= 1 + 1e-12):
         raise ConfigError(f"shares {list(shares)} are not parts of one whole", hint="give shares from 0 to 1 that sum to at most 1")
-    whole = 1 - 1e-12 if len(parts) > 1 else 1.0  # shares such as ten tenths sum to a whole but for a rounding
-    ends = [_ALL if end >= whole else round(end * _ALL) for end in np.cumsum(parts).tolist()]
+    ends = thresholds(shares)
     filled = [a for a, (start, end) in enumerate(zip([0, *ends], ends, strict=False)) if end > start]
     last = np.array([ends[a] - 1 for a in filled], dtype=np.uint64)  # the last coin of each arm; 2^64 itself is no uint64
     return np.array([*filled, OUTSIDE])[np.searchsorted(last, salted(ids, salt), side="left")]
+
+
+def thresholds(shares: Sequence[float]) -> list[int]:
+    """Return the end of each arm's coins (A,), in 0..2^64: arm a holds the coins from the end before up to, and without, its own.
+
+    Args:
+        shares: (A,) of the arms in order, each >= 0, summing to at most 1 but for a rounding.
+    """
+    whole = 1 - 1e-12 if len(shares) > 1 else 1.0  # shares such as ten tenths sum to a whole but for a rounding
+    return [_ALL if end >= whole else round(end * _ALL) for end in np.cumsum(np.asarray(shares, dtype=np.float64)).tolist()]
 
 
 def sticky_actions(users: Ints, *, actions: int, period: Ints, salt: str) -> Ints:
