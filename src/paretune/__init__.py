@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paretune.logs.split import time_split
     from paretune.records import Log, State
     from paretune.run import sweep_logs
+    from paretune.serving.bundle import load_bundle, save_bundle
     from paretune.sim.world import open_world
     from paretune.value.bundle import load_model, save_model
     from paretune.value.train import fit
@@ -33,12 +34,14 @@ _PLACES = {
     "dump_config": "paretune.config",
     "fit": "paretune.value.train",
     "fit_anchor": "paretune.frontier.evaluate",
+    "load_bundle": "paretune.serving.bundle",
     "load_config": "paretune.config",
     "load_front": "paretune.frontier.archive",
     "load_model": "paretune.value.bundle",
     "log_days": "paretune.logs.parquet",
     "open_world": "paretune.sim.world",
     "read_log": "paretune.logs.parquet",
+    "save_bundle": "paretune.serving.bundle",
     "save_front": "paretune.frontier.archive",
     "save_model": "paretune.value.bundle",
     "scan_log": "paretune.logs.parquet",
@@ -57,12 +60,14 @@ __all__ = [
     "dump_config",
     "fit",
     "fit_anchor",
+    "load_bundle",
     "load_config",
     "load_front",
     "load_model",
     "log_days",
     "open_world",
     "read_log",
+    "save_bundle",
     "save_front",
     "save_model",
     "scan_log",

@@ -29,9 +29,8 @@ from paretune.ports import Progress, ValueModel, silent
 from paretune.report.archive import FIGURES, MODEL, PAGE, save_run
 from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.diagnostics import WeightRange, engagement_figure, weight_range_figure
-from paretune.report.figures import worded
 from paretune.report.html import Section, save_figures, write_report
-from paretune.report.tables import MISSING, Outcome, Table, interval, percent, signed
+from paretune.report.tables import MISSING, Outcome, Table, interval, percent, signed, worded
 from paretune.run import part_of, sample_candidates, sweep_logs
 from paretune.sim.abtest import SUCCESSFUL, Readout, run_abtest
 from paretune.sim.lineup import Lineup, chooser, line_up

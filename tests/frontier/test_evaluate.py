@@ -251,6 +251,29 @@ def test_the_ladder_is_saved_with_the_front(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.estimate, front.ladder.estimate)
 
 
+def test_a_guardrail_gets_a_bound_beyond_the_band_that_holds_and_is_saved(tmp_path: Path) -> None:
+    named = [{"name": "save", "column": "save"}, {"name": "p2p", "column": "p2p", "direction": "minimise"}]
+    guardrails = [{"objective": "p2p", "floor_pct": -5.0}]
+    config, log = config_with(objectives=named, guardrails=guardrails), make_log(20_000, 15)
+    front = sweep(Knows(), log, config, anchor=fit_anchor(log, config))
+    found = front.guarded
+    assert found is not None
+    assert (found.objectives, found.directions.tolist(), found.floors.tolist()) == (("p2p",), [-1.0], [-0.05])
+    assert found.low.shape == (len(front.policies), 1)
+    assert found.low[0] == 0
+    known = np.flatnonzero(np.isfinite(front.lifts.estimate[:, 1]))[1:]
+    assert len(known)
+    assert (found.low[known, 0] < -front.lifts.band_high[known, 1]).all()  # turned: the most that p2p may rise
+    truth = front.action_shares @ (1 - GAIN[:, 1])
+    assert (found.low[known, 0] <= truth[known]).all()
+    save_front(front, tmp_path, heads=config.surface.build().names)
+    again = load_front(tmp_path).guarded
+    assert again is not None
+    assert again.objectives == found.objectives
+    np.testing.assert_array_equal(again.low, found.low)
+    assert sweep(Knows(), log, config_with(), anchor=fit_anchor(log, config_with())).guarded is None
+
+
 def test_fewer_effective_rows_than_asked_for_give_no_estimate() -> None:
     config, log = headed("action-kernel"), make_log(3_000, 14)
     strict = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"min_hits": 700})})

@@ -121,6 +121,21 @@ def test_an_objective_to_minimise_is_judged_by_its_fall() -> None:
     assert answer(front_of(lifts, error=0.001)) == "keep"
 
 
+def test_the_sentence_says_that_a_fall_is_the_gain() -> None:
+    signs, fall = np.array([1.0, -1.0]), with_lifts(best=(0.0, -0.04))
+    retuned = judge_worth(front_of(fall, error=0.002), signs=signs, floors=FLOORS, smallest_lift=DELTA)
+    assert retuned.answer == "retune"
+    assert "changes p2p, of which less is better, by −4.00 % (−4." in retuned.sentence
+    personal = judge_worth(front_of(with_lifts(knee=(0.03, -0.04)), error=0.002), signs=signs, floors=FLOORS, smallest_lift=DELTA)
+    assert "less p2p counts as a gain" in personal.sentence
+    kept = judge_worth(front_of(NOTHING, error=0.001), signs=signs, floors=FLOORS, smallest_lift=DELTA)
+    assert kept.sentence.startswith("Keep")
+    assert "less p2p counts as a gain" in kept.sentence
+    plain = judge_worth(front_of(with_lifts(best=(0.04, 0.0)), error=0.002), signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert "gains +4.00 % save (+" in plain.sentence
+    assert "less" not in plain.sentence
+
+
 def test_noise_that_both_policies_share_does_not_widen_their_difference() -> None:
     alone = family_bands(front_of(NOTHING, error=0.002), signs=SIGNS)
     beside = family_bands(front_of(NOTHING, error=0.002, shared=0.05), signs=SIGNS)

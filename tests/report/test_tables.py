@@ -7,8 +7,18 @@ import pytest
 from fake_front import fake_front, fake_truth
 
 from paretune.errors import DataError
-from paretune.frontier.front import CohortLifts, Expectation
-from paretune.report.tables import Outcome, checks_table, cohorts_table, interval, percent, picks_table, policies_table, signed
+from paretune.frontier.front import CohortLifts, Expectation, Guarded
+from paretune.report.tables import (
+    Outcome,
+    checks_table,
+    cohorts_table,
+    guardrails_table,
+    interval,
+    percent,
+    picks_table,
+    policies_table,
+    signed,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +97,32 @@ def test_picks_by_cohort_have_a_row_per_policy_and_cohort() -> None:
     assert [row[:3] for row in table.rows] == [("knee", "CORE", "900"), ("", "REST", "900")]
     with pytest.raises(DataError, match="cohort"):
         cohorts_table(front)
+
+
+def test_tables_say_of_which_objectives_less_is_better() -> None:
+    front, less = fake_front(), frozenset({"p2p"})
+    assert [row[2] for row in picks_table(front, minimised=less).rows[:2]] == ["save", "p2p (lower is better)"]
+    assert "p2p (lower is better) lift (band)" in policies_table(front, minimised=less).columns
+    numbers = np.full((1, 1, 2), 0.01)
+    told = CohortLifts(("CORE",), np.array([front.picks[1].policy]), numbers, numbers, numbers, np.full((1, 1), 900))
+    assert any("p2p (lower is better)" in column for column in cohorts_table(replace(front, by_cohort=told), minimised=less).columns)
+
+
+def test_guardrails_show_the_harmful_end_in_the_objectives_own_direction() -> None:
+    front = fake_front()
+    size = len(front.policies)
+    low = np.stack([np.full(size, -0.002), np.full(size, -0.2)], axis=1)
+    guarded = Guarded(("save", "p2p"), np.array([1.0, -1.0]), np.array([-0.005, -0.005]), low)
+    table = guardrails_table(replace(front, guarded=guarded))
+    assert len(table.rows) == 2 * len(front.picks)
+    save, p2p = table.rows[:2]
+    assert save[1:3] == ("save", "may fall by 0.50 %")
+    assert save[5:] == ("−0.20 %", "sure")
+    assert p2p[1:3] == ("p2p (lower is better)", "may rise by 0.50 %")
+    p = front.picks[0].policy
+    assert p2p[4:6] == (signed(front.lifts.band_high[p, 1]), "+20.00 %")
+    assert p2p[6] == "open"
+    low[:] = np.nan
+    assert {row[6] for row in guardrails_table(replace(front, guarded=guarded)).rows} == {"–"}
+    with pytest.raises(DataError, match="guardrail"):
+        guardrails_table(front)

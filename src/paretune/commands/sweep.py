@@ -50,9 +50,10 @@ def sweep(
       paretune sweep logs/ --halves --json
     """
     from paretune.errors import GateError
+    from paretune.frontier.assemble import minimised_of
     from paretune.progress import shown
     from paretune.report.archive import PAGE
-    from paretune.report.tables import picks_table
+    from paretune.report.tables import guardrails_table, picks_table
     from paretune.run import sweep_logs
 
     settings = configuration(config)
@@ -63,7 +64,9 @@ def sweep(
         show_json({"run": output, "report": output / PAGE, **summary(found.front)})
     else:
         if refusal is None:
-            show_report_table(picks_table(found.front))
+            show_report_table(picks_table(found.front, minimised=minimised_of(settings)))
+            if found.front.guarded is not None:
+                show_report_table(guardrails_table(found.front))
         say(f"report: {output / PAGE}")
     if refusal is not None:
         raise GateError(refusal.reason, hint=refusal.remedy)
@@ -82,6 +85,9 @@ def summary(front: Front) -> dict[str, Any]:
         if expected is not None:
             for j, name in enumerate(lifts.objectives):
                 numbers[name] |= {"expected": expected.mean[p, j], "expected_low": expected.low[p, j], "expected_high": expected.high[p, j]}
+        if front.guarded is not None:
+            for name, direction, low in zip(front.guarded.objectives, front.guarded.directions, front.guarded.low[p], strict=True):
+                numbers[name]["guardrail_worst"] = direction * low
         policy = {"label": pick.label, "policy": front.policies[p].name, "alpha": front.policies[p].alpha, "hits": lifts.hits[p]}
         policy["verdict"] = pick.verdict
         picks.append({**policy, "probability_degrading": pick.probability_degrading, "lifts": numbers, "note": pick.note})

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from paretune.errors import ArtefactError
-from paretune.frontier.front import CohortLifts, Expectation, Front, Lifts, Pick, Policy
+from paretune.frontier.front import CohortLifts, Expectation, Front, Guarded, Lifts, Pick, Policy
 from paretune.frontier.hull import Curve
 from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
@@ -49,6 +49,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         "by_cohort": _fields(front.by_cohort),
         "refusal": _fields(front.refusal),
         "ladder": None if front.ladder is None else front.ladder.plain(),
+        "guarded": _fields(front.guarded),
     }
     temporary = folder / ".replicates.tmp.npy"
     np.save(temporary, front.lifts.replicates, allow_pickle=False)
@@ -87,6 +88,7 @@ def load_front(folder: Path) -> Front:
             by_cohort=_optional(CohortLifts, written.get("by_cohort")),
             refusal=_optional(Refusal, written.get("refusal")),
             ladder=None if written.get("ladder") is None else Ladder.of_plain(written["ladder"]),
+            guarded=_optional(Guarded, written.get("guarded")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{folder} holds no whole front: {error!r}", hint="make it again with `paretune sweep LOGS`") from error

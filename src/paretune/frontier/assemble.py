@@ -11,7 +11,7 @@ import numpy as np
 from paretune.config import Config
 from paretune.frontier.cohort_static import cohort_statics, cohort_table, table_shares
 from paretune.frontier.cohorts import beside, cohort_estimates, cohort_lifts, part_of_lifts
-from paretune.frontier.front import CohortLifts, Front, Lifts, Pick, Policy
+from paretune.frontier.front import CohortLifts, Front, Guarded, Lifts, Pick, Policy
 from paretune.frontier.judge import Judge, nothing_to_choose
 from paretune.frontier.ladder import ladder_of
 from paretune.frontier.lifts import estimated_lift, lifts_record, refuse_idle, with_production
@@ -27,6 +27,7 @@ from paretune.frontier.references import (
 )
 from paretune.frontier.select import Choice, best_static, choose_points, constrained_of_proposed
 from paretune.frontier.sweep import SweepSums, user_half
+from paretune.ope.bernstein import bernstein_half_width
 from paretune.ope.estimators import Estimate
 from paretune.ope.lift import AnchoredSums, join_policies
 from paretune.records import PRODUCTION, Bools, Floats, Ints
@@ -36,6 +37,11 @@ from paretune.surface.heads import Surface
 def signs_of(config: Config) -> Floats:
     """Return (M,) +1 for objectives to maximise, -1 for those to minimise."""
     return np.array([1.0 if objective.direction == "maximise" else -1.0 for objective in config.objectives])
+
+
+def minimised_of(config: Config) -> frozenset[str]:
+    """Return the names of the objectives of which less is better."""
+    return frozenset(objective.name for objective in config.objectives if objective.direction == "minimise")
 
 
 def floors_of(config: Config) -> Floats:
@@ -155,7 +161,22 @@ def assemble_front(
         by_cohort=by_cohort,
         refusal=refused,
         ladder=ladder_of(joined),
+        guarded=_guarded(estimate, config),
     )
+
+
+def _guarded(estimate: Estimate, config: Config) -> Guarded | None:
+    """Return the finite-sample bounds of every policy's guardrail objectives, production first; None without a guardrail."""
+    names = [objective.name for objective in config.objectives]
+    at = np.array(sorted({names.index(guardrail.objective) for guardrail in config.guardrails}), dtype=np.int64)
+    if not len(at):
+        return None
+    signs = signs_of(config)[at]
+    half = bernstein_half_width(
+        estimate.influence[:, :, at], confidence=config.evaluation.confidence, statements=max(1, estimate.value[:, at].size)
+    )
+    low = np.vstack([np.zeros(len(at)), estimate.value[:, at] * signs - half])
+    return Guarded(tuple(names[j] for j in at), signs, floors_of(config)[at], low)
 
 
 def _lifts(

@@ -82,6 +82,19 @@ class CohortLifts:
 
 
 @dataclass(frozen=True, slots=True)
+class Guarded:
+    """How low the guardrail objectives of P policies may truly lie, without leaning on the normal approximation (ope.bernstein).
+
+    Everything is turned so that larger is better: of an objective of which less is better, -0.01 is a rise of 1 %.
+    """
+
+    objectives: tuple[str, ...]  # (G,)
+    directions: Floats  # (G,) +1 where more is better, -1 where less is
+    floors: Floats  # (G,) lowest acceptable relative lifts, <= 0
+    low: Floats  # (P, G) bounds that hold for all P x G numbers at once; NaN without an estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """The swept family on a hold-out log."""
 
@@ -95,3 +108,4 @@ class Front:
     by_cohort: CohortLifts | None = None
     refusal: Refusal | None = None  # set where no policy is even promising: there is nothing to choose from
     ladder: Ladder | None = None  # the same lifts pooled more and less; None where lifts are of exact hits
+    guarded: Guarded | None = None  # None without a guardrail

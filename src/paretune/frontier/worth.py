@@ -118,14 +118,14 @@ def judge_worth(front: Front, *, signs: Floats, floors: Floats, smallest_lift: f
         mine = [comparison for comparison in personalised if label in wanted and comparison.policy == wanted[label]]
         safe = any(c.reference == PRODUCTION and harmless(c, floors=floors, smallest_lift=smallest_lift) for c in mine)
         if safe and all(worthwhile(c, smallest_lift) for c in mine):
-            return found("personalise", _personalise(label, mine))
+            return found("personalise", _personalise(front, label, mine, signs))
     for comparison in static:
         if harmless(comparison, floors=floors, smallest_lift=smallest_lift) and gains(comparison, smallest_lift):
-            return found("retune", _retune(front, comparison))
+            return found("retune", _retune(front, comparison, signs))
     against_production = [*bands.high[:, 0, :-1], *(comparison.high[:-1] for comparison in static)]
     complete = len(bands.members) == sum(policy.kind == "alpha" for policy in front.policies)
     if complete and all(excluded(high, floors=floors, smallest_lift=smallest_lift) for high in against_production):
-        return found("keep", _keep(front, smallest_lift))
+        return found("keep", _keep(front, smallest_lift, signs))
     half_widths = [c.high[-1] - c.estimate[-1] for c in personalised] or (bands.width * bands.std_error[..., -1]).ravel().tolist()
     needed = rows_needed(max(half_widths), explored=explored, smallest_lift=smallest_lift)
     return found("not enough data", _not_enough(explored, needed, smallest_lift), needed)
@@ -266,25 +266,33 @@ def _signed(lift: float) -> str:
     return f"{100 * lift:+.2f}".replace("-", "−")
 
 
-def _personalise(label: str, comparisons: list[Comparison]) -> str:
+def _counted(front: Front, signs: Floats) -> str:
+    """Say which falls count as gains; nothing where more is better of every objective."""
+    turned = [name for name, sign in zip(front.lifts.objectives, signs, strict=True) if sign < 0]
+    return f" (less {' and '.join(turned)} counts as a gain)" if turned else ""
+
+
+def _personalise(front: Front, label: str, comparisons: list[Comparison], signs: Floats) -> str:
     hardest = min(comparisons, key=lambda comparison: comparison.low[-1])
     value, low, high = (_signed(end[-1]) for end in (hardest.estimate, hardest.low, hardest.high))
     rival = hardest.name.removeprefix(f"{label} − ")
-    gain = f"at its trade-off the {label} pick gains {value} % ({low} … {high}) over {rival}"
+    gain = f"at its trade-off the {label} pick gains {value} % ({low} … {high}) over {rival}{_counted(front, signs)}"
     return f"Personalise: {gain}, and breaks no floor by its estimate."
 
 
-def _retune(front: Front, comparison: Comparison) -> str:
+def _retune(front: Front, comparison: Comparison, signs: Floats) -> str:
     j = int(np.where(comparison.low[:-1] > 0, comparison.estimate[:-1], -np.inf).argmax())
-    ends = f"{_signed(comparison.estimate[j])} % {front.lifts.objectives[j]} ({_signed(comparison.low[j])} … {_signed(comparison.high[j])})"
-    return (
-        f"Retune the static weights: {front.policies[comparison.policy].name} gains {ends}; personal weights do not provably add to that."
-    )
+    lift, name = (comparison.estimate[j], comparison.low[j], comparison.high[j]), front.lifts.objectives[j]
+    seen, *ends = (_signed(signs[j] * end) for end in (lift if signs[j] > 0 else (lift[0], lift[2], lift[1])))
+    gain = f"gains {seen} % {name}" if signs[j] > 0 else f"changes {name}, of which less is better, by {seen} %"
+    gain = f"{front.policies[comparison.policy].name} {gain} ({' … '.join(ends)})"
+    return f"Retune the static weights: {gain}; personal weights do not provably add to that."
 
 
-def _keep(front: Front, smallest_lift: float) -> str:
+def _keep(front: Front, smallest_lift: float, signs: Floats) -> str:
     sure = f"{front.lifts.confidence:.0%}".replace("%", " %")
-    return f"Keep the static weights: no policy that was looked at gains {100 * smallest_lift:g} % without a loss, at {sure} confidence."
+    gain = f"gains {100 * smallest_lift:g} % without a loss{_counted(front, signs)}"
+    return f"Keep the static weights: no policy that was looked at {gain}, at {sure} confidence."
 
 
 def _not_enough(explored: int, needed: float, smallest_lift: float) -> str:

@@ -13,6 +13,7 @@ import altair as alt
 import numpy as np
 
 from paretune.config import Config
+from paretune.frontier.assemble import minimised_of
 from paretune.frontier.front import Front
 from paretune.frontier.verdict import Refusal
 from paretune.logs.checks import LogCheck
@@ -21,7 +22,7 @@ from paretune.report.diagnostics import contribution_figure, log_figure, weights
 from paretune.report.figures import front_figure, lift_figure, picks_figure
 from paretune.report.html import Section
 from paretune.report.ladder import ladder_figure, ladder_table, ladder_warning
-from paretune.report.tables import Outcome, Table, cohorts_table, percent, picks_table, policies_table, signed
+from paretune.report.tables import Outcome, Table, cohorts_table, guardrails_table, percent, picks_table, policies_table, signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Findings:
 
 def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixin] | None = None) -> list[Section]:
     """Return the sections of the HTML report; `charts` are those of `report_figures`, drawn here when they are not given."""
-    front = findings.front
+    front, turned = findings.front, minimised_of(findings.config)
     charts = dict(report_figures(findings)) if charts is None else charts
 
     def drawn(*names: str) -> tuple[alt.TopLevelMixin, ...]:
@@ -47,11 +48,11 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
 
     sections = [
         _refused(front.refusal) if front.refusal else _choice(findings, drawn(*(name for name in charts if name.startswith("front")))),
-        Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth))),
+        Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth, minimised=turned))),
         *([] if front.refusal else _audit(front, drawn("ladder"))),
     ]
     if front.by_cohort is not None and not front.refusal:
-        sections.append(Section("Cohorts", (), (cohorts_table(front),)))
+        sections.append(Section("Cohorts", (), (cohorts_table(front, minimised=turned),)))
     if "weights" in charts:
         text = "Average weights per policy, and how often each weight is chosen."
         sections.append(Section("The weights that are served", (text,), drawn("weights")))
@@ -68,8 +69,10 @@ def _choice(findings: Findings, pictures: tuple[alt.TopLevelMixin, ...]) -> Sect
     notes = tuple(f"{pick.label}: {pick.note}" for pick in findings.front.picks if pick.note)
     if findings.front.ladder is not None and (warning := ladder_warning(findings.front, findings.front.ladder)):
         notes = (warning, *notes)
-    table = picks_table(findings.front, online=findings.online, truth=findings.truth)
-    return Section("What to choose from", (_axes(findings.config), *notes), (*pictures, table))
+    turned = minimised_of(findings.config)
+    tables = [picks_table(findings.front, online=findings.online, truth=findings.truth, minimised=turned)]
+    tables += [guardrails_table(findings.front)] * (findings.front.guarded is not None)
+    return Section("What to choose from", (_axes(findings.config), *notes), (*pictures, *tables))
 
 
 def _refused(refusal: Refusal) -> Section:
@@ -100,7 +103,7 @@ def _axes(config: Config) -> str:
 def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]]:
     """Yield the name and the picture of everything there is to draw; nothing to choose from where choosing is refused."""
     front, surface, truth = findings.front, findings.config.surface.build(), findings.truth
-    minimised = frozenset(o.name for o in findings.config.objectives if o.direction == "minimise")
+    minimised = minimised_of(findings.config)
     if not front.refusal:
         for across, up in combinations(range(len(front.lifts.objectives)), 2):
             name = "front" if (across, up) == (0, 1) else f"front_{across + 1}_{up + 1}"

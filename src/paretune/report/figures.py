@@ -16,7 +16,7 @@ from paretune.errors import DataError
 from paretune.frontier.front import Front
 from paretune.records import Bools, Floats, Ints
 from paretune.report.labels import LINE_HEIGHT, along, place_labels, text_width
-from paretune.report.tables import Outcome, percent, signed
+from paretune.report.tables import Outcome, percent, signed, worded
 from paretune.report.theme import ESTIMATE, ONLINE, REFERENCE, TRUTH, WIDTH, finished, inline
 
 MOST_POINTS = 25
@@ -175,11 +175,6 @@ def picks_figure(
         "; online bars: its own" * (online is not None)
     )
     return finished(chart, title=title, subtitle=how)
-
-
-def worded(objective: str, minimised: frozenset[str]) -> str:
-    """Return the name of an objective, and that less of it is better where it is."""
-    return f"{objective} (lower is better)" if objective in minimised else objective
 
 
 def _turned(limits: list[float], turned: bool) -> list[float]:

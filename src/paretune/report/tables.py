@@ -59,13 +59,21 @@ def interval(estimate: float, low: float, high: float, digits: int = 2) -> str:
     return f"{signed(estimate, digits)} ({ends[0]} … {ends[1]})"
 
 
-def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | None = None) -> Table:
+def worded(objective: str, minimised: frozenset[str]) -> str:
+    """Return an objective's name, with a word where less of it is better."""
+    return f"{objective} (lower is better)" if objective in minimised else objective
+
+
+def picks_table(
+    front: Front, *, online: Outcome | None = None, truth: Floats | None = None, minimised: frozenset[str] = frozenset()
+) -> Table:
     """Return what speaks for each pick, one row per pick and objective.
 
     Args:
         front: the swept family.
         online: lifts of the picks seen in an A/B test.
         truth: (P, M) true relative lifts of the front's policies, where a simulated world knows them.
+        minimised: objectives of which less is better; they say so.
     """
     lifts = front.lifts
     expected = front.expectation
@@ -82,7 +90,7 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
             row = [
                 pick.label if first else "",
                 front.policies[p].name if first else "",
-                objective,
+                worded(objective, minimised),
                 interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j]),
             ]
             if expected is not None:
@@ -108,8 +116,36 @@ def picks_table(front: Front, *, online: Outcome | None = None, truth: Floats | 
     return Table("Operating policies put forward", tuple(columns), tuple(rows), note)
 
 
-def cohorts_table(front: Front) -> Table:
-    """Return the picks' lifts inside every cohort, one row per policy and cohort.
+def guardrails_table(front: Front) -> Table:
+    """Return how low every pick's guardrail objectives may truly lie, one row per pick and guardrail.
+
+    Raises:
+        DataError: the front has no guardrail.
+    """
+    found, lifts = front.guarded, front.lifts
+    if found is None:
+        raise DataError("the front has no guardrail", hint="name one under [[guardrails]] in paretune.toml")
+    rows = []
+    for pick in front.picks:
+        for g, (name, direction, floor) in enumerate(zip(found.objectives, found.directions, found.floors, strict=True)):
+            j, low = lifts.objectives.index(name), float(found.low[pick.policy, g])
+            band = float((lifts.band_low if direction > 0 else lifts.band_high)[pick.policy, j])
+            kept = "–" if not math.isfinite(low) else "sure" if low >= floor else "by the band" if band * direction >= floor else "open"
+            limit = f"may {'fall' if direction > 0 else 'rise'} by {percent(abs(floor), 2)}"
+            cells = (signed(lifts.estimate[pick.policy, j]), signed(band), signed(direction * low))
+            rows.append(
+                (pick.label if g == 0 else "", worded(name, frozenset() if direction > 0 else frozenset({name})), limit, *cells, kept)
+            )
+    columns = ("pick", "guardrail", "floor", "offline lift", "worst by the band", "worst without normality", "kept")
+    note = (
+        f"Worst: the end of an interval on the harmful side, at {percent(lifts.confidence)} for all policies at once. The band supposes "
+        "that errors are normal; the other one (empirical Bernstein over buckets of users) does not."
+    )
+    return Table("Guardrails", columns, tuple(rows), note)
+
+
+def cohorts_table(front: Front, *, minimised: frozenset[str] = frozenset()) -> Table:
+    """Return the picks' lifts inside every cohort, one row per policy and cohort; objectives of which less is better say so.
 
     Raises:
         DataError: the front tells nothing by cohort.
@@ -126,13 +162,18 @@ def cohorts_table(front: Front) -> Table:
             numbers = (found.estimate[g, place], found.band_low[g, place], found.band_high[g, place])
             cells = (interval(*ends) for ends in zip(*numbers, strict=True))
             rows.append((", ".join(labels.get(int(p), [])) if g == 0 else "", cohort, f"{int(found.hits[g, place]):,}", *cells))
-    columns = ("pick", "cohort", "hits", *(f"{name} lift ({percent(lifts.confidence)} band)" for name in lifts.objectives))
+    columns = (
+        "pick",
+        "cohort",
+        "hits",
+        *(f"{worded(name, minimised)} lift ({percent(lifts.confidence)} band)" for name in lifts.objectives),
+    )
     note = "Lifts over production in the same cohort; the bands hold for these numbers and for those of all traffic at once."
     return Table("Picks by cohort", columns, tuple(rows), note)
 
 
-def policies_table(front: Front, *, truth: Floats | None = None) -> Table:
-    """Return every policy of the front with its lifts and bands, one row per policy."""
+def policies_table(front: Front, *, truth: Floats | None = None, minimised: frozenset[str] = frozenset()) -> Table:
+    """Return every policy of the front with its lifts and bands, one row per policy; objectives of which less is better say so."""
     lifts, expected = front.lifts, front.expectation
     rows = []
     for p, policy in enumerate(front.policies):
@@ -146,7 +187,7 @@ def policies_table(front: Front, *, truth: Floats | None = None) -> Table:
         rows.append(tuple(row))
     columns = ["policy", "kind", "not dominated", "rows that speak"] + ["P(on the front)"] * (expected is not None)
     for objective in lifts.objectives:
-        columns += [f"{objective} lift (band)"] + [f"{objective} truth"] * (truth is not None)
+        columns += [f"{worded(objective, minimised)} lift (band)"] + [f"{objective} truth"] * (truth is not None)
     note = f"Not dominated: no other policy of the sweep is better in every objective with {percent(lifts.confidence)} confidence."
     return Table("All policies of the sweep", tuple(columns), tuple(rows), note)
 

@@ -30,6 +30,7 @@ ROWS_PER_FILE = 60_000  # at least, unless the day has fewer; small files are sl
 ROWS_PER_BLOCK = 2_048  # whose pools stay in the cache while their lists are made
 
 Chooser = Callable[[Arrivals, np.random.Generator], "Choice"]
+WaveChooser = Callable[[Arrivals, Ints, int], "Choice"]  # arrivals, session (n,), position in the sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,14 @@ def sessions(world: World, n_sessions: int, *, day: int, choose: Chooser, rng: n
 
     A session goes on more often when the user saved, explored or watched, and less often after a hide.
     """
+    return waves(world, n_sessions, day=day, choose=lambda arrivals, session, position: choose(arrivals, rng), rng=rng)  # noqa: ARG005
+
+
+def waves(world: World, n_sessions: int, *, day: int, choose: WaveChooser, rng: np.random.Generator) -> Iterator[Served]:
+    """Yield what `sessions` does, for a chooser that is told the session and the position of each request too."""
     arrivals, session = world.arrive(n_sessions, day=day, rng=rng), np.arange(n_sessions)
     for position in range(MAX_SESSION):
-        served = serve(world, arrivals, choose(arrivals, rng), session=session, position=position, rng=rng)
+        served = serve(world, arrivals, choose(arrivals, session, position), session=session, position=position, rng=rng)
         yield served
         active = (served.events.any(axis=1) * _stay(world)).sum(axis=1)
         stays = np.flatnonzero(rng.random(len(arrivals)) < np.clip(0.35 + active, 0.05, 0.85))

@@ -1,0 +1,137 @@
+"""`policy.onnx`: a value model as one graph, from the features of requests to weights, action and values. An edge: needs onnx.
+
+    values = scale * Q(s, a);   action = first argmax over the grid of values . scalarisation;   weights = actions[action]
+
+The rules: the state is read once, whatever the number of actions; words, missing values and standardisation are part of the graph, so that
+any ONNX Runtime host that passes features as they are serves the same policy. Standard operators only: opset 18 and ai.onnx.ml 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from paretune.errors import ArtefactError, MissingExtraError
+from paretune.records import PRODUCTION, Floats
+from paretune.serving.graph_models import member_nodes
+from paretune.serving.inputs import Feature, features_of
+from paretune.serving.parts import Parts
+
+try:
+    from onnx import TensorProto, checker, helper, numpy_helper
+except ImportError as error:
+    raise MissingExtraError("exporting a policy needs onnx", hint='pip install "paretune[train]"') from error
+
+OPSETS = {"": 18, "ai.onnx.ml": 3}
+IR_VERSION = 8  # of the first releases that know opset 18
+SCALARISATION, WEIGHTS, ACTION, VALUES = "scalarisation", "weights", "action", "values"
+_TYPES = {"number": TensorProto.FLOAT, "vector": TensorProto.FLOAT, "text": TensorProto.STRING, "tokens": TensorProto.INT32}
+
+
+class Graph:
+    """Nodes and constants in the making; names of ours begin with a slash."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self._known: dict[Any, str] = {}
+
+    def node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node and return the name of its output."""
+        return self.nodes_of(operator, *inputs, outputs=1, domain=domain, **attributes)[0]
+
+    def nodes_of(self, operator: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> list[str]:
+        """Add a node and return the names of its outputs; the same node of the same inputs is added once."""
+        key = (operator, inputs, repr(sorted(attributes.items())))
+        names = [f"/{operator}_{len(self.nodes)}_{i}" for i in range(outputs)]
+        if key in self._known:
+            return self._known[key].split("\n")
+        self.nodes.append(helper.make_node(operator, list(inputs), names, domain=domain, **attributes))
+        self._known[key] = "\n".join(names)
+        return names
+
+    def constant(self, array: Any, dtype: Any = np.float32) -> str:
+        """Add a constant and return its name; equal ones are added once."""
+        array = np.asarray(array, dtype=dtype, order="C")
+        key = (array.shape, array.dtype.str, array.tobytes())
+        if key not in self._known:
+            self._known[key] = f"/constant_{len(self.constants)}"
+            self.constants.append(numpy_helper.from_array(array, self._known[key]))
+        return self._known[key]
+
+
+def policy_graph(parts: Parts, *, scale: Floats) -> bytes:
+    """Return the graph of a model as the content of `policy.onnx`.
+
+    Args:
+        parts: of the model.
+        scale: (M,) direction / production's value.
+
+    Raises:
+        ArtefactError: a feature has the name of another input or output.
+    """
+    graph, features = Graph(), features_of(parts.encoders)
+    taken = {SCALARISATION, WEIGHTS, ACTION, VALUES} & {feature.name for feature in features}
+    if taken:
+        raise ArtefactError(f"features {sorted(taken)} have names that the graph needs", hint="rename the columns")
+    actions, m = parts.surface.actions, len(parts.objectives)
+    values = _combined(graph, parts, [member_nodes(graph, member) for member in parts.members])
+    values = graph.node("Mul", values, graph.constant(scale))
+    column = graph.node("Unsqueeze", SCALARISATION, graph.constant([2], np.int64))
+    scores = graph.node("Squeeze", graph.node("MatMul", values, column), graph.constant([2], np.int64))
+    barred = np.zeros(len(actions), np.float32)
+    barred[PRODUCTION] = -np.inf  # exploration never draws production
+    best = graph.node("ArgMax", graph.node("Add", scores, graph.constant(barred)), axis=1, keepdims=0)
+    weights = graph.node("Gather", graph.constant(actions), best, axis=0)
+    for name, output in ((WEIGHTS, weights), (ACTION, best), (VALUES, values)):
+        graph.nodes.append(helper.make_node("Identity", [output], [name]))
+    outputs = [
+        helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, ["n", actions.shape[1]]),
+        helper.make_tensor_value_info(ACTION, TensorProto.INT64, ["n"]),
+        helper.make_tensor_value_info(VALUES, TensorProto.FLOAT, ["n", len(actions), m]),
+    ]
+    return _model(graph, features, m, outputs)
+
+
+def _combined(graph: Graph, parts: Parts, values: Sequence[str]) -> str:
+    """Return the (n, K, M) values of the ensemble."""
+    if len(values) == 1:
+        return values[0]
+    count = len(values)
+    if parts.combined == "mean":
+        return graph.node("Mul", graph.node("Sum", *values), graph.constant(1 / count))
+    axis, signs = graph.constant([0], np.int64), graph.constant(parts.signs)
+    production = [graph.node("Slice", each, *(graph.constant([at], np.int64) for at in (PRODUCTION, PRODUCTION + 1, 1))) for each in values]
+    changes = [
+        graph.node("Unsqueeze", graph.node("Mul", graph.node("Sub", each, at), signs), axis)
+        for each, at in zip(values, production, strict=True)
+    ]
+    stacked = graph.node("Concat", *changes, axis=0)
+    mean = graph.node("ReduceMean", stacked, axis, keepdims=0)
+    off = graph.node("Sub", stacked, mean)
+    squares = graph.node("ReduceSum", graph.node("Mul", off, off), axis, keepdims=0)
+    sd = graph.node("Sqrt", graph.node("Mul", squares, graph.constant(1 / (count - 1))))
+    doubted = graph.node("Sub", mean, graph.node("Mul", sd, graph.constant(parts.caution)))
+    anchor = graph.node("Mul", graph.node("Sum", *production), graph.constant(1 / count))
+    return graph.node("Add", anchor, graph.node("Mul", doubted, signs))
+
+
+def _model(graph: Graph, features: Sequence[Feature], objectives: int, outputs: Sequence[Any]) -> bytes:
+    inputs = [
+        helper.make_tensor_value_info(
+            feature.name, _TYPES[feature.kind], ["n"] if feature.kind in {"number", "text"} else ["n", feature.size]
+        )
+        for feature in features
+    ]
+    inputs.append(helper.make_tensor_value_info(SCALARISATION, TensorProto.FLOAT, ["n", objectives]))
+    made = helper.make_graph(graph.nodes, "policy", inputs, list(outputs), graph.constants)
+    model = helper.make_model(
+        made,
+        ir_version=IR_VERSION,
+        producer_name="paretune",
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
+    )
+    checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
