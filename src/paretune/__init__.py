@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from paretune.records import Log, State
     from paretune.run import sweep_logs
     from paretune.serving.bundle import load_bundle, save_bundle
+    from paretune.serving.decide import Request
+    from paretune.serving.runtime import Runtime
     from paretune.sim.world import open_world
     from paretune.value.bundle import load_model, save_model
     from paretune.value.train import fit
@@ -29,6 +31,8 @@ _PLACES = {
     "Front": "paretune.frontier.front",
     "Log": "paretune.records",
     "ParetuneError": "paretune.errors",
+    "Request": "paretune.serving.decide",
+    "Runtime": "paretune.serving.runtime",
     "State": "paretune.records",
     "check_log": "paretune.logs.inspection",
     "dump_config": "paretune.config",
@@ -55,6 +59,8 @@ __all__ = [
     "Front",
     "Log",
     "ParetuneError",
+    "Request",
+    "Runtime",
     "State",
     "check_log",
     "dump_config",

@@ -1,5 +1,6 @@
 """`paretune plan`: versions only go up, a policy is ramped where it stands, and whatever is wrong is said before anything is written."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,17 +17,17 @@ from paretune.serving.sources import read_plan
 
 
 def operating(name: str = "knee", **changes: object) -> Operating:
-    known = {"fingerprint": "a" * 64, "heads": HEADS, "static": STATIC, "levels": LEVELS, "scalarisation": (1.0, 0.5), "cohorts": {}}
+    known = {"heads": HEADS, "static": STATIC, "fingerprint": "a" * 64, "levels": LEVELS, "scalarisation": (1.0, 0.5)}
     return Operating(name, **known | changes)  # type: ignore[arg-type]
 
 
 def exported(folder: Path, name: str = "knee", **changes: object) -> Path:
     """Write what `paretune export` leaves beside a bundle."""
-    fingerprint = write_fake_bundle(folder, name)
-    policy = {"name": name, "fingerprint": fingerprint, "scalarisation": [1.0, 0.5], "cohorts": {"new": [0.0, 1.0]}} | changes
-    (folder / "operating.json").write_text(json.dumps(policy), encoding="utf-8")
-    notes = {"heads": HEADS, "static": STATIC, "actions": LEVELS, "objectives": ["saves", "clicks"]}
-    (folder / "serving.json").write_text(json.dumps(notes), encoding="utf-8")
+    trade_off = {"scalarisation": [1.0, 0.5], "cohorts": {"new": [0.0, 1.0]}}
+    policy = {"policy": name, "bundle": write_fake_bundle(folder, name), "heads": HEADS, "static": STATIC} | trade_off | changes
+    identity = hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()
+    (folder / "operating.json").write_text(json.dumps({**policy, "sha256": identity}), encoding="utf-8")
+    (folder / "serving.json").write_text(json.dumps({"actions": LEVELS}), encoding="utf-8")
     return folder
 
 
@@ -92,8 +93,9 @@ def test_a_plan_is_begun_ramped_killed_revived_and_rolled_back_each_as_a_later_v
         ([], 2, "nothing to change"),
         (["--kill"], 2, "no plan to go on from"),
         (["--kill", "--bundle", "knee"], 2, "changes nothing else"),
-        (["--bundle", "nowhere"], 3, "is no bundle"),
+        (["--bundle", "nowhere"], 3, "no operating policy"),
         (["--bundle", "bare"], 3, "no operating policy"),
+        (["--bundle", "altered"], 3, "was altered"),
         (["--bundle", "other"], 3, "of another bundle"),
         (["--bundle", "knee", "--share", "60", "--static-arm", "60"], 2, "not parts of one whole"),
         (["--show"], 2, "cannot be read"),
@@ -103,11 +105,23 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
     here: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
 ) -> None:
     exported(here / "knee")
-    exported(here / "other", fingerprint="b" * 64)
+    exported(here / "other", bundle="b" * 64)
     write_fake_bundle(here / "bare")
+    text = (exported(here / "altered") / "operating.json").read_text(encoding="utf-8")
+    (here / "altered" / "operating.json").write_text(text.replace("0.5", "0.7"), encoding="utf-8")
     assert main(["plan", *words]) == code
     assert said in capsys.readouterr().err
     assert not Path("plan.json").exists()
+
+
+def test_a_policy_of_fixed_weights_needs_no_bundle(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported(here / "best", "best static", bundle="", scalarisation=[], cohorts={}, weights=[5.0, 2.0, -4.0])
+    assert main(["plan", "--bundle", "best"]) == 0
+    assert "weights of its own" in capsys.readouterr().out
+    arm = read_plan(Path("plan.json")).arms[0]
+    assert (arm.name, arm.weights, arm.bundle) == ("best static", (5.0, 2.0, -4.0), "")
+    assert main(["plan", "--bundle", "best", "--explore-share", "1"]) == 2
+    assert "exploration needs `levels`" in capsys.readouterr().err
 
 
 def test_a_torn_plan_is_not_gone_on_from(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

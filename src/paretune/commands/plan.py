@@ -5,6 +5,7 @@ The rule: a plan is written whole or not at all, and always as a later version t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -94,29 +95,34 @@ def operating_policy(folder: Path) -> Operating:
     """Return the policy that `paretune export` wrote.
 
     Raises:
-        ArtefactError: a file is missing, or is not of this bundle.
+        ArtefactError: a file is missing or altered, or is not of this bundle.
     """
     from paretune.errors import ArtefactError
     from paretune.policy.draft import Operating
     from paretune.serving.sources import fingerprint_of
 
-    fingerprint = fingerprint_of(folder)
     try:
-        policy, notes = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (OPERATING, SERVING))
+        policy = json.loads((folder / OPERATING).read_text(encoding="utf-8"))
+        identity = policy.pop("sha256")
+        levels = json.loads((folder / SERVING).read_text(encoding="utf-8"))["actions"] if policy["bundle"] else []
         found = Operating(
-            name=policy["name"],
-            fingerprint=policy["fingerprint"],
-            heads=tuple(notes["heads"]),
-            static=tuple(map(float, notes["static"])),
-            levels=tuple(tuple(map(float, row)) for row in notes["actions"]),
-            scalarisation=tuple(map(float, policy["scalarisation"])),
-            cohorts={cohort: tuple(map(float, vector)) for cohort, vector in (policy.get("cohorts") or {}).items()},
+            name=policy["policy"],
+            heads=tuple(policy["heads"]),
+            static=tuple(map(float, policy["static"])),
+            fingerprint=policy["bundle"],
+            levels=tuple(tuple(map(float, row)) for row in levels),
+            scalarisation=tuple(map(float, policy.get("scalarisation", ()))),
+            cohorts={cohort: tuple(map(float, vector)) for cohort, vector in policy.get("cohorts", {}).items()},
+            weights=tuple(map(float, policy.get("weights", ()))),
+            identity=identity,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
             f"{folder} holds no operating policy: {error!r}", hint="export one with `paretune export RUN POLICY`"
         ) from error
-    if found.fingerprint != fingerprint:
+    if hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest() != identity:
+        raise ArtefactError(f"{folder / OPERATING} was altered after it was exported", hint="export the policy again")
+    if found.fingerprint and found.fingerprint != fingerprint_of(folder):
         raise ArtefactError(f"{folder / OPERATING} is of another bundle than the one beside it", hint="export the policy again")
     return found
 

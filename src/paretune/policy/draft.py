@@ -7,7 +7,7 @@ is the older content under a new number, so that no replica that comes late can 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from msgspec.structs import replace
@@ -23,12 +23,14 @@ class Operating:
     """An exported policy, as a plan needs it."""
 
     name: str
-    fingerprint: str
     heads: tuple[str, ...]  # (m,)
     static: tuple[float, ...]  # (m,)
-    levels: tuple[tuple[float, ...], ...]  # (K, m) actions, production first
-    scalarisation: tuple[float, ...]  # (M,)
-    cohorts: dict[str, tuple[float, ...]]  # cohort -> (M,)
+    fingerprint: str = ""  # of its bundle; empty = fixed weights
+    levels: tuple[tuple[float, ...], ...] = ()  # (K, m) actions of the bundle, production first
+    scalarisation: tuple[float, ...] = ()  # (M,)
+    cohorts: dict[str, tuple[float, ...]] = field(default_factory=dict)  # cohort -> (M,)
+    weights: tuple[float, ...] = ()  # (m,) of a policy without bundle
+    identity: str = ""  # hash of the policy and its evidence
 
 
 def with_policy(previous: Plan | None, policy: Operating, *, arm: str = "", share: float) -> Plan:
@@ -50,7 +52,15 @@ def with_policy(previous: Plan | None, policy: Operating, *, arm: str = "", shar
             hint="train on logs of the weights in production, or begin a new plan elsewhere with --output",
         )
     name = arm or policy.name
-    made = Arm(name, share, bundle=policy.fingerprint, scalarisation=policy.scalarisation, cohorts=policy.cohorts, policy=policy.name)
+    made = Arm(
+        name,
+        share,
+        bundle=policy.fingerprint,
+        scalarisation=policy.scalarisation,
+        cohorts=policy.cohorts,
+        weights=policy.weights,
+        policy=f"{policy.name} {policy.identity[:12]}".strip(),
+    )
     return replace(start, arms=_placed(start.arms, made), killed=False)
 
 

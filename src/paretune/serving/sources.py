@@ -272,9 +272,9 @@ def follow(runtime: Runtime, source: PlanFile, *, every_s: float = 1.0) -> Follo
 
 
 def _load_bundle(folder: Path) -> Scorer:
-    from importlib import import_module
+    from paretune.serving.bundle import load_bundle
 
-    return import_module("paretune.serving.bundle").load_bundle(folder)
+    return load_bundle(folder)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
