@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from paretune.frontier.calibration import Calibration
-from paretune.frontier.given import Comparison
+from paretune.frontier.given import PolicyComparison
 from paretune.frontier.isolation import Isolation
 from paretune.report.tables import MISSING, Table, interval, percent, signed
 from paretune.value.selection import RLoss
@@ -54,7 +54,7 @@ def isolation_table(found: Isolation, groups: Mapping[str, tuple[str, ...]]) -> 
     return Table("What each group of features is good for", columns, tuple(rows), note)
 
 
-def comparison_table(found: Comparison) -> Table:
+def comparison_table(found: PolicyComparison) -> Table:
     """Return policies beside the one they stand in for, one row per policy and objective.
 
     Args:
