@@ -14,6 +14,7 @@ import typer
 
 from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
+from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
 from paretune.commands.headroom import headroom
@@ -56,6 +57,7 @@ COMMANDS = (
     sessions,
     calibrate,
     distil,
+    continuous,
     report,
     version,
 )  # in the order of the journey
