@@ -1,4 +1,4 @@
-"""The commands that look into what was learned, as typed: isolate and distil on a small log of the example."""
+"""The commands that look into what was learned, as typed: isolate, distil and continuous on a small log of the example."""
 
 import json
 import runpy
@@ -105,3 +105,26 @@ def test_distil_and_calibrate_say_what_rules_lose_and_whether_gains_come_true(
     assert Path("runs/monday/figures/calibration.svg").exists()
     assert main(["calibrate", "runs/monday", "logs"]) == 0
     assert "Slope" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_continuous_judges_weights_between_the_levels_and_refuses_a_model_that_mixes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "logs", "-o", "runs/between"]) in {0, 4}
+    capsys.readouterr()
+    assert main(["continuous", "runs/between", "logs", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = told["continuous"]
+    assert len(told["picks"]) == len(told["policies"]) == len(found["off_grid"])
+    assert any("knee" in labels for labels in told["picks"])
+    assert np.shape(found["estimate"]) == (3, len(told["picks"]), 2)
+    assert max(found["off_grid"]) > 0.1
+    assert main(["continuous", "runs/between", "logs"]) == 0
+    assert "between the levels" in capsys.readouterr().out
+
+    from paretune.value.ridge import Ridge
+
+    monkeypatch.setattr(Ridge, "name", "replay")
+    assert main(["continuous", "runs/between", "logs"]) == 2
+    assert "training.student" in capsys.readouterr().err

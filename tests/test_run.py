@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 from paretune import run
-from paretune.config import Config, parse_config
+from paretune.cli import main
+from paretune.config import Config, load_config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.logs.inspection import check_log
+from paretune.logs.parquet import log_days, read_log
 from paretune.report.archive import load_run, save_run
 from paretune.report.contents import Findings, report_sections
 from paretune.run import Window, anchor_of, checked_bundle, earlier_model, sweep_logs, train_model, window
@@ -168,3 +170,33 @@ def test_a_log_that_is_not_fit_stops_the_run_before_anything_is_made(logs: Path,
         sweep_logs(logs, wrong, tmp_path / "never")
     assert not (tmp_path / "never").exists()
     assert not check_log(logs, wrong).ok
+
+
+def test_other_rows_with_candidates_are_read_too_but_not_more_than_four_for_each_explored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["simulate", "logs", "--days", "2", "--requests", "600", "--explore", "0.1"]) == 0
+    config, logs = load_config("paretune.toml"), Path("logs")
+    days = tuple(log_days(logs, config))
+    assert not run.production_listed(logs, config, days)
+    for file in sorted(logs.rglob("*.parquet")):
+        table, explored = pl.read_parquet(file, hive_partitioning=False), pl.col("reason") == "EXPLORE"
+        some = table.filter(explored).head(1)
+        filled = [
+            pl.when(explored).then(pl.col(name)).otherwise(pl.lit(some[name][0], dtype=table.schema[name])).alias(name)
+            for name in ("candidate_ids", "candidate_scores")
+        ]
+        table.with_columns(*filled).write_parquet(file)
+    assert run.production_listed(logs, config, days)
+    read = run.listed_rows(logs, config, days)
+    explored_rows = int(read_log(logs, config, days=days).explored.sum())
+    assert int(read.explored.sum()) == explored_rows
+    assert len(read) == 5 * explored_rows
+    assert read.candidates is not None
+    assert (np.diff(read.candidates.offsets) > 0).all()
+    read_by = []
+    monkeypatch.setattr(run, "fit", lambda log, *_, **__: read_by.append(len(log)))
+    monkeypatch.setattr(run, "save_model", lambda *_, **__: None)
+    train_model(logs, config, tmp_path / "model", days=days)
+    assert read_by == [len(read)]

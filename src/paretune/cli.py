@@ -14,6 +14,7 @@ import typer
 
 from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
+from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
 from paretune.commands.headroom import headroom
@@ -58,6 +59,7 @@ COMMANDS = (
     calibrate,
     distil,
     plan,
+    continuous,
     report,
     version,
 )  # in the order of the journey

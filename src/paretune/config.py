@@ -200,6 +200,10 @@ class Training(Section):
     candidates: list[Literal["replay", "smooth", "paper", "ridge"]] = Field(
         [], description="kinds that best compares; empty = replay where the log has candidates, smooth and ridge"
     )
+    student: Literal["components", "smooth"] = Field(
+        "components",
+        description="form of replay that serves: components = for the weights of the grid; smooth = for weights between its levels too",
+    )
     encoder: Literal["auto", "pooled", "transformer"] = Field(
         "auto", description="how action sequences are read: auto = pooled, by a Transformer in the paper's network, which alone has one"
     )

@@ -33,6 +33,7 @@ from paretune.report.contents import Findings
 from paretune.seeds import stream
 from paretune.surface.contribution import head_contribution
 from paretune.value.bundle import load_model, save_model
+from paretune.value.origin import PRODUCTION_PER_EXPLORED
 from paretune.value.train import fit
 
 SAMPLE_REQUESTS = 5000  # exploration rows whose candidates speak for the heads
@@ -64,6 +65,24 @@ def has_candidates(logs: Path, config: Config) -> bool:
     schema, _ = file_schema(log_files(logs, config)[0])
     names = config.logs.columns
     return names.candidate_ids in schema and names.candidate_scores in schema
+
+
+def production_listed(logs: Path, config: Config, days: tuple[int, ...]) -> bool:
+    """Say whether rows that did not explore carry candidates, as the first part of a log tells."""
+    first = next(scan_log(logs, config, days=days, candidates=True), None)
+    return first is not None and first.candidates is not None and bool(((np.diff(first.candidates.offsets) > 0) & ~first.explored).any())
+
+
+def listed_rows(logs: Path, config: Config, days: tuple[int, ...], *, progress: Progress = silent) -> Log:
+    """Return the exploration rows of some days, and up to four times as many others with candidates, from which replay is distilled."""
+    parts, explored, others = [], 0, 0
+    for part in scan_log(logs, config, days=days, candidates=True, progress=progress):
+        explored += int(part.explored.sum())
+        listed = np.zeros(len(part), np.bool_) if part.candidates is None else np.diff(part.candidates.offsets) > 0
+        more = np.flatnonzero(listed & ~part.explored)[: max(0, PRODUCTION_PER_EXPLORED * explored - others)]
+        others += len(more)
+        parts.append(part.take(np.sort(np.concatenate([np.flatnonzero(part.explored), more]))))
+    return Log.concat(parts)
 
 
 def is_run(folder: Path) -> bool:
@@ -125,7 +144,11 @@ def train_model(
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     replayed = config.training.model in {"auto", "best", "replay"} and has_candidates(logs, config)
     explored_only = replayed and config.training.model != "best"  # other kinds than replay learn from production rows too
-    log = read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=part_of(progress, 0, 0.2))
+    reading = part_of(progress, 0, 0.2)
+    if explored_only and production_listed(logs, config, days):
+        log = listed_rows(logs, config, days, progress=reading)
+    else:
+        log = read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=reading)
     fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
     save_model(fitted, folder, extra={TAUGHT_BY: files_taught(logs, config, days)})  # type: ignore[arg-type]
     if checkpoint.is_dir():

@@ -9,7 +9,7 @@ import pytest
 
 from paretune.errors import DataError
 from paretune.explore.design import mixture
-from paretune.explore.stage2 import Stage2, family_of, judge_stage2
+from paretune.explore.stage2 import Stage2, choosing_policies, judge_stage2
 from paretune.frontier.front import Front, Lifts, Pick, Policy
 from paretune.frontier.sweep import choose
 from paretune.records import Categorical, Floats, Log, State
@@ -98,7 +98,7 @@ def test_without_exploration_rows_or_a_family_there_is_nothing_to_judge() -> Non
         judged([])
     front = make_front()
     with pytest.raises(DataError, match="per request"):
-        family_of(replace(front, policies=front.policies[:1]))
+        choosing_policies(replace(front, policies=front.policies[:1]))
 
 
 def test_the_words_say_gain_cost_and_who_does_not_profit() -> None:

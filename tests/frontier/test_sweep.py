@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretune.config import Cohorts, Config, Evaluation, Guardrail, HeadSection, Objective, SurfaceSection, Tune
-from paretune.errors import DataError, NoOverlapError
+from paretune.errors import DataError, GateError, NoOverlapError
 from paretune.frontier.assemble import assemble_front, floors_of, signs_of
 from paretune.frontier.hull import lift_curve
 from paretune.frontier.references import baseline_sums, cohort_policy_sums, matched_static, nearest_grid_action
 from paretune.frontier.sweep import Family, Sweep, alpha_grid, choose, choose_each, scalarise, simplex_grid, user_half
-from paretune.ope.estimators import reward_at_hit
+from paretune.ope.estimators import reward_at_hit, snips
 from paretune.ope.lift import anchored_lift
 from paretune.records import Categorical, Log, State
 
@@ -213,6 +214,38 @@ def test_choosing_on_one_half_reports_on_the_other():
     chosen_on = anchored_lift(sums.total(user_half(0))).value[:9]
     knee = next(pick for pick in front.picks if pick.label == "save-leaning").policy - 1
     assert chosen_on[knee, 0] == chosen_on[(chosen_on >= 0).all(axis=1), 0].max()
+
+
+def test_halves_that_are_too_thin_say_how_many_rows_would_do():
+    log, values = world_log(8000)
+    sums = swept(log, values)
+    whole = int(anchored_lift(sums.total()).hits[:9].max())
+    thin = min(int(anchored_lift(sums.total(user_half(half))).hits[:9].max()) for half in (0, 1))
+    config = config_of()
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"min_hits": whole - 1})})
+    with pytest.raises(GateError, match=rf"more than {thin} rows .* rows would do, here are [\d,]+") as refused:
+        assemble_front(sums, SURFACE, config, rng=np.random.default_rng(0), halves=True)
+    assert "--halves" in refused.value.hint
+    rows = int(sums.total().explored.raw.rows.sum())
+    needed = int(re.search(r"about ([\d,]+) held-out", str(refused.value))[1].replace(",", ""))
+    assert needed >= rows * (whole - 1) / thin
+    assert needed < 1.2 * rows * (whole - 1) / thin
+    assemble_front(sums, SURFACE, config, rng=np.random.default_rng(0))
+
+
+def test_without_production_rows_and_with_another_design_snips_speaks():
+    log, values = world_log(8000)
+    uneven = replace(log, propensity=np.where(log.action == 1, 0.6, log.propensity))
+    sums = swept(uneven, values, produced=False)
+    front = assemble_front(sums, SURFACE, config_of(), rng=np.random.default_rng(0))
+    assert front.lifts.estimator.startswith("SNIPS against")
+    raw = sums.total().explored.raw
+    nearest = nearest_grid_action(SURFACE, SURFACE.static)
+    value = snips(raw).value
+    np.testing.assert_allclose(front.lifts.estimate[1:10], value[:9] / value[9 + nearest - 1] - 1)
+    assert not np.allclose(reward_at_hit(raw).value[:9], value[:9])
+    even = assemble_front(swept(log, values, produced=False), SURFACE, config_of(), rng=np.random.default_rng(0))
+    assert even.lifts.estimator.startswith("Reward@HIT against")
 
 
 def test_without_production_rows_the_front_says_what_stands_for_production():

@@ -9,7 +9,7 @@ from paretune.errors import GateError
 from paretune.frontier.judge import Judge, nothing_to_choose
 from paretune.frontier.shrinkage import believe
 from paretune.frontier.sweep import alpha_grid, scalarise
-from paretune.frontier.verdict import CANNOT_TELL, CONFIRMED, PROMISING, balanced, refusal, verdicts
+from paretune.frontier.verdict import CANNOT_TELL, CONFIRMED, PROMISING, Refusal, balanced, refusal, verdicts
 from paretune.ope.estimators import Estimate
 
 ZERO = np.zeros(2)
@@ -127,3 +127,9 @@ def test_a_candidate_without_an_estimate_is_refused_in_words() -> None:
     nothing = np.full(2, np.nan)
     with pytest.raises(GateError, match="too few of 500 held-out exploration rows"):
         refusal(1, expected=nothing, std_error=nothing, floors=ZERO, objectives=("save", "p2p"), rows=500, smallest=0.01)
+
+
+@pytest.mark.parametrize(("lift", "text"), [(0.0123, "1.2 %"), (0.5, "50 %"), (1.234, "123 %"), (0.0005, "0.05 %")])
+def test_a_refusal_writes_large_lifts_in_full(lift: float, text: str) -> None:
+    for needed in (500, 5):
+        assert f"a lift of {text} in save" in Refusal(1, "save", 100, needed, lift).reason

@@ -220,6 +220,13 @@ def test_the_command_ends_in_the_sentence_and_draws_the_picture(tmp_path: Path, 
     told = json.loads(capsys.readouterr().out)
     assert told["answer"] == "keep"
     assert told["objectives"] == ["save", "p2p", "value"]
+    save_run(Findings(config_with(), front_of(NOTHING, error=0.01)), tmp_path / "thin")
+    assert main(["worth", str(tmp_path / "thin")]) == 4
+    said = capsys.readouterr()
+    assert "Not enough data: " in said.err
+    assert "knee − production" in said.out  # the table is printed all the same
+    assert main(["worth", str(tmp_path / "thin"), "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["answer"] == "not enough data"
     assert main(["worth", str(tmp_path / "run"), "--smallest-lift", "0"]) == 2
     assert "--smallest-lift" in capsys.readouterr().err
     assert main(["worth", str(tmp_path / "nothing"), "--config", str(tmp_path / "none.toml")]) == 2

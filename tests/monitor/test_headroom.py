@@ -161,9 +161,13 @@ def test_the_command_reads_production_rows_and_asks_for_what_is_missing(
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", "logs", "--days", "1", "--requests", "3000", "--explore", "0.1"]) == 0
     capsys.readouterr()
-    assert main(["headroom", "logs", "--figures", "pictures", "--json"]) == 0
+    code = main(["headroom", "logs", "--figures", "pictures", "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert told["answer"] in {"worth exploring", "little to gain", "not enough rows"}
+    assert code == {"worth exploring": 0, "little to gain": 0, "not enough rows": 4}[told["answer"]]
+    assert main(["headroom", "logs", "--smallest-error", "0.001"]) == 4
+    said = capsys.readouterr()
+    assert "Not enough rows" in said.err
+    assert "Not enough rows" not in said.out
     assert 2500 < told["rows"] < 3100
     assert Path("pictures/headroom.svg").exists()
     file = next(Path("logs").rglob("*.parquet"))

@@ -14,7 +14,17 @@ from paretune.ope import pooled, pooling
 from paretune.ope.clusters import user_buckets
 from paretune.ope.lift import AnchoredSums, anchored_lift, explored_sums, join_policies, pooled_lift, produced_sums
 from paretune.ope.pooled import PooledSums, pooled_sums
-from paretune.ope.pooling import ACTION, OVERLAP, Kernel, action_likeness, kernel_coordinates, overlap_likeness, overlaps
+from paretune.ope.pooling import (
+    ACTION,
+    OVERLAP,
+    Kernel,
+    action_likeness,
+    kernel_coordinates,
+    overlap_likeness,
+    overlaps,
+    weight_coordinates,
+    weights_likeness,
+)
 from paretune.records import Candidates
 from paretune.surface.heads import Head, Surface
 from paretune.surface.lists import examination, top_lists
@@ -242,3 +252,27 @@ def test_no_overlap_is_refused():
         pooled_lift(sums)
     with pytest.raises(DataError, match="not pooled"):
         pooled_lift(replace(sums, pooled=None))
+
+
+def test_weights_on_the_grid_are_as_alike_as_the_actions_they_are():
+    rng, phi = np.random.default_rng(7), kernel_coordinates(SURFACE)
+    action, propensity = rng.integers(1, len(SURFACE), 30), rng.uniform(0.05, 0.3, 30)
+    whole = action_likeness(phi, action, propensity, kernel=WIDE)
+    targets = np.broadcast_to(phi[1:], (30, *phi[1:].shape))
+    own = weights_likeness(phi, targets, action, propensity, kernel=WIDE)
+    for name in ("weight", "deviation", "distance"):
+        np.testing.assert_allclose(getattr(own, name), getattr(whole, name)[:, 1:], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_between_the_levels_have_mean_one_over_what_could_have_been_logged():
+    phi, k = kernel_coordinates(SURFACE), len(SURFACE) - 1
+    between = SURFACE.actions[[1]] * [1.7, 1.3, 1.0]
+    action = np.arange(1, k + 1)
+    targets = np.broadcast_to(weight_coordinates(SURFACE, between), (k, 1, phi.shape[1]))
+    found = weights_likeness(phi, targets, action, np.full(k, 1 / k), kernel=WIDE)
+    np.testing.assert_allclose(found.weight.mean(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose((found.weight[:, :, WIDE.speaks] * found.deviation).mean(axis=0), 0, atol=1e-5)
+    far = np.full((k, 1, phi.shape[1]), 1e3)
+    assert (weights_likeness(phi, far, action, np.full(k, 1 / k), kernel=WIDE).weight == 0).all()  # no overlap, never a guess
+    with pytest.raises(DataError, match="not on the grid"):
+        weights_likeness(phi, targets[:1], np.array([0]), np.ones(1))

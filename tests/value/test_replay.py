@@ -1,13 +1,19 @@
 """The `replay` model: replayed lists, mixing between levels, components, and what the teacher learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_log import make_config, make_log, make_state
 
 from paretune.errors import DataError
-from paretune.records import Candidates
+from paretune.records import Candidates, Log
+from paretune.surface.grid import log_coordinates
 from paretune.surface.lists import examination
-from paretune.value.replay import component_scores, fit_replay, grid_weights, replayed_logits
+from paretune.value import replay_net
+from paretune.value.bundle import load_model
+from paretune.value.replay import component_scores, fit_replay, grid_weights, replayed_logits, smooth_weights
+from paretune.value.smooth import steps_basis
 
 CONFIG = make_config(max_epochs=4, patience=4)
 SURFACE = CONFIG.surface.build()
@@ -59,8 +65,6 @@ def test_components_rebuild_the_changes_and_the_values_of_production():
 
 def test_a_log_without_candidates_or_with_an_unclipped_reward_is_refused():
     log = make_log(400, CONFIG)
-    from dataclasses import replace
-
     with pytest.raises(DataError, match="candidates"):
         fit_replay(replace(log, candidates=None), CONFIG)
 
@@ -71,3 +75,61 @@ def test_values_lie_where_probabilities_lie():
     assert values.mean() == pytest.approx(0.42, abs=0.15)
     assert (values > -0.3).all()
     assert (values < 1.3).all()
+
+
+def test_the_smooth_basis_carries_what_it_can_tell_to_weights_between_the_levels():
+    surface = SURFACE
+    rng = np.random.default_rng(3)
+    basis = steps_basis(surface, log_coordinates(surface, surface.actions))
+    slope = np.linalg.pinv(basis, rcond=1e-6) @ rng.normal(size=(len(surface), 2))
+    between = np.sqrt(surface.actions[1:4] * surface.actions[2:5])
+    wanted = steps_basis(surface, log_coordinates(surface, between)) @ slope
+    np.testing.assert_allclose(smooth_weights(surface, between) @ (basis @ slope), wanted, atol=1e-6)
+    told = smooth_weights(surface, surface.actions)
+    np.testing.assert_allclose(told @ told, told, atol=1e-8)
+    np.testing.assert_allclose(told[0], 0, atol=1e-12)  # production changes nothing
+
+
+def test_a_smooth_student_has_values_of_its_own_between_the_levels_and_is_read_back(tmp_path):
+    config = make_config(max_epochs=3, patience=3, student="smooth")
+    model = fit_replay(make_log(3000, config), config)
+    state = make_state(200, np.random.default_rng(4))
+    grid = model.values(state, SURFACE.actions)
+    change = grid - grid[:, :1]
+    told = smooth_weights(SURFACE, SURFACE.actions)
+    np.testing.assert_allclose(np.einsum("ab,nbm->nam", told, change), change, atol=1e-4)  # it lies in the span of the basis
+    between = np.sqrt(SURFACE.actions[1:4] * SURFACE.actions[2:5])
+    mixed = np.einsum("ab,nbm->nam", grid_weights(SURFACE, between), grid)
+    assert np.abs(model.values(state, between) - mixed).max() > 1e-3
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load_model(tmp_path / "model").values(state, between), model.values(state, between))
+
+
+def test_the_student_also_learns_from_requests_that_explored_nothing_and_whose_reward_is_unknown(monkeypatch):
+    seen = {}
+
+    def told(name, function):
+        def kept(rows, *arguments, **options):
+            seen[name] = rows
+            return function(rows, *arguments, **options)
+
+        return kept
+
+    for name in ("fit_teacher", "fit_student"):
+        monkeypatch.setattr(replay_net, name, told(name, getattr(replay_net, name)))
+    log = make_log(2000, CONFIG)
+    log = replace(log, rewards=np.where(log.explored[:, None], log.rewards, np.nan))
+    model = fit_replay(log, CONFIG)
+    assert len(seen["fit_teacher"]) == log.explored.sum() == model.origin.rows
+    assert len(seen["fit_student"]) == len(log)
+    assert np.isfinite(model.values(make_state(50, np.random.default_rng(5)), SURFACE.actions)).all()
+
+    few = log.explored & (np.arange(len(log)) < 100)
+    thin = log.take(few | ~log.explored)
+    fit_replay(thin, CONFIG)
+    assert len(seen["fit_student"]) == few.sum() + min((~log.explored).sum(), 4 * few.sum())
+
+    empty = Candidates(np.zeros((~log.explored).sum() + 1, np.int64), np.empty(0, np.int64), np.empty((0, 3), np.float32))
+    unlisted = Log.concat([log.take(log.explored), replace(log.take(~log.explored), candidates=empty)])
+    fit_replay(unlisted, CONFIG)
+    assert len(seen["fit_student"]) == log.explored.sum()

@@ -13,7 +13,7 @@ from paretune.commands.picked import BundleOption, PickOption, RunArgument, Swep
 
 if TYPE_CHECKING:
     from paretune.config import Config
-    from paretune.frontier.given import Comparison
+    from paretune.frontier.given import PolicyComparison
     from paretune.records import Log
 
 ROWS = 20_000  # requests of the latest training days on which rules are fitted; more change no split worth having
@@ -105,7 +105,7 @@ def _latest(logs: Path, config: Config, days: tuple[int, ...]) -> Log:
     return Log.concat(parts)
 
 
-def _measured(found: Comparison, i: int) -> dict[str, Any]:
+def _measured(found: PolicyComparison, i: int) -> dict[str, Any]:
     return {
         name: {
             "lift": found.estimate[i, j],

@@ -41,7 +41,7 @@ def headroom(
 
     Personal weights repair what the ranker gets wrong by segment. Compares what production requests earned with what the
     head scores of their served lists predicted, by categorical feature, pair of features and cohort. Needs the column
-    served_scores, or candidates, on production rows; no exploration rows.
+    served_scores, or candidates, on production rows; no exploration rows. Exit code 4: the rows cannot tell.
 
     \b
     Examples:
@@ -49,6 +49,7 @@ def headroom(
       paretune headroom logs/ --smallest-error 0.2 --figures pictures/
       paretune headroom logs/ --json
     """
+    from paretune.errors import GateError
     from paretune.progress import shown
     from paretune.report.headroom_figures import headroom_figure, segments_table, spreads_table, worst_segments
     from paretune.report.html import save_figures
@@ -62,10 +63,13 @@ def headroom(
     if as_json:
         numbers = {"rows": found.rows, "rows_needed": found.rows_needed, "headline": found.headline, "spreads": found.spreads}
         show_json({"answer": found.answer, "sentence": found.sentence, **numbers, "worst": worst_segments(found, at_most=50)})
-        return
-    show_report_table(spreads_table(found))
-    show_report_table(segments_table(found))
-    say(found.sentence)
+    else:
+        show_report_table(spreads_table(found))
+        show_report_table(segments_table(found))
+    if found.answer == "not enough rows":
+        raise GateError(found.sentence, hint="log more production requests, or ask for a larger --smallest-error")
+    if not as_json:
+        say(found.sentence)
 
 
 def look(logs: Path, config: Config, *, smallest_error: float, progress: Progress) -> Headroom:

@@ -45,7 +45,8 @@ def sessions(
     """Compare policies on requests and on whole sessions.
 
     Estimates every policy's lift on what is earned until the session's end, says whether that ranks the policies as the
-    reward of the request does, and tests whether the weights served before change the next request.
+    reward of the request does, and tests whether the weights served before change the next request. Exit code 4: the
+    rankings may or may not agree.
 
     \b
     Examples:
@@ -53,6 +54,7 @@ def sessions(
       paretune sessions logs/ --discount 0.8
       paretune sessions logs/ --output runs/monday --json
     """
+    from paretune.errors import GateError
     from paretune.frontier.horizon import judged_by
     from paretune.progress import shown
     from paretune.report.archive import FIGURES
@@ -67,12 +69,15 @@ def sessions(
     if as_json:
         found = {"judge": judge, "sentence": sentence, "requests_per_session": length, "discount": discount}
         show_json(found | {"horizon": horizon, "carry_over": tests, "figures": pictures})
-        return
-    show_report_table(horizon_table(horizon))
-    show_report_table(agreement_table(horizon))
-    show_report_table(carry_over_table(tests))
-    remark(f"picture: {pictures[0]}")
-    say(sentence)
+    else:
+        show_report_table(horizon_table(horizon))
+        show_report_table(agreement_table(horizon))
+        show_report_table(carry_over_table(tests))
+        remark(f"picture: {pictures[0]}")
+    if judge == "not enough data":
+        raise GateError(sentence, hint="hold out more days, or explore more requests")
+    if not as_json:
+        say(sentence)
 
 
 def horizons(

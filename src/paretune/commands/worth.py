@@ -28,7 +28,7 @@ def worth(
 
     Compares production, the best static weights, the best weights per cohort, the policy's average weights for everybody and
     the personalised picks on the same rows. Ends in one sentence: personalise, retune the static weights, keep them,
-    or not enough data.
+    or not enough data, and then the exit code is 4.
 
     \b
     Examples:
@@ -36,7 +36,7 @@ def worth(
       paretune worth runs/monday --smallest-lift 0.5
       paretune worth logs/ --output runs/monday --json
     """
-    from paretune.errors import ConfigError
+    from paretune.errors import ConfigError, GateError
     from paretune.frontier.assemble import floors_of, signs_of
     from paretune.frontier.worth import judge_worth
     from paretune.progress import shown
@@ -61,8 +61,11 @@ def worth(
     if as_json:
         names = {"objectives": [*front.lifts.objectives, "value"], "policies": [policy.name for policy in front.policies]}
         show_json({"run": folder, "answer": judged.answer, "sentence": judged.sentence, **names, "worth": judged, "figures": pictures})
-        return
-    show_report_table(standings_table(front, judged))
-    show_report_table(comparisons_table(front, judged))
-    remark(f"picture: {pictures[0]}")
-    say(judged.sentence)
+    else:
+        show_report_table(standings_table(front, judged))
+        show_report_table(comparisons_table(front, judged))
+        remark(f"picture: {pictures[0]}")
+    if judged.answer == "not enough data":
+        raise GateError(judged.sentence, hint="explore more, or ask for a larger --smallest-lift; keep the static weights until then")
+    if not as_json:
+        say(judged.sentence)

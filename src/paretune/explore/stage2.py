@@ -45,7 +45,7 @@ class Stage2:
         return self.actions / float(np.nanmean(self.factors))
 
 
-def family_of(front: Front) -> tuple[tuple[Policy, ...], tuple[str, ...]]:
+def choosing_policies(front: Front) -> tuple[tuple[Policy, ...], tuple[str, ...]]:
     """Return the policies of a front that choose by a scalarisation, and the labels of those that were picked.
 
     Raises:
@@ -73,7 +73,7 @@ def judge_stage2(model: ValueModel, logs: Iterable[Log], surface: Surface, *, fr
         ConfigError: the floor is outside [0, 1].
         DataError: there are no exploration rows, or the front has no family.
     """
-    policies, labels = family_of(front)
+    policies, labels = choosing_policies(front)
     scalarisations, grid = np.array([policy.scalarisation for policy in policies]), len(surface) - 1
     factors, rows = Factors(np.zeros(len(policies)), np.zeros(len(policies), np.int64)), 0
     sums: DesignSums | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from paretune.config import Config
+from paretune.errors import GateError
 from paretune.frontier.cohort_static import cohort_statics, cohort_table, table_shares
 from paretune.frontier.cohorts import beside, cohort_estimates, cohort_lifts, part_of_lifts
 from paretune.frontier.front import CohortLifts, Front, Guarded, Lifts, Pick, Policy
@@ -27,6 +28,7 @@ from paretune.frontier.references import (
 )
 from paretune.frontier.select import Choice, best_static, choose_points, constrained_of_proposed
 from paretune.frontier.sweep import SweepSums, user_half
+from paretune.frontier.verdict import two_digits
 from paretune.ope.bernstein import bernstein_half_width
 from paretune.ope.estimators import Estimate
 from paretune.ope.lift import AnchoredSums, join_policies
@@ -96,6 +98,8 @@ def assemble_front(
     size, shares = sums.size, sums.action_shares()
     least = _least_hits(sums, surface, evaluation.min_hits)
 
+    if halves:
+        _refuse_thin_halves(sums, surface, least)
     estimate, production = estimated_lift(sums.total(choosing), baseline_sums(sums, surface, choosing), min_hits=least)
     refuse_idle(production, objectives)
     points = estimate.value * signs  # of the family, then of every static grid action
@@ -222,6 +226,27 @@ def _least_hits(sums: SweepSums, surface: Surface, wanted: int) -> int:
     """Return how many hits a policy needs for an estimate: one, if no member of the family has as many as wanted; nothing is told then."""
     family = sums.total().of_policies(np.arange(sums.size))
     return wanted if (estimated_lift(family, baseline_sums(sums, surface))[0].hits >= wanted).any() else 1
+
+
+def _refuse_thin_halves(sums: SweepSums, surface: Surface, least: int) -> None:
+    """Refuse to choose on one half and report on the other where some half has no policy with enough rows that speak.
+
+    Raises:
+        GateError: with the exploration rows that would be enough.
+    """
+    members, rows = np.arange(sums.size), int(sums.total().explored.raw.rows.sum())
+    found = [
+        int(estimated_lift(sums.total(half).of_policies(members), baseline_sums(sums, surface, half))[0].hits.max())
+        for half in (user_half(0), user_half(1))
+    ]
+    if min(found) >= least:
+        return
+    needed = f"about {two_digits(rows * least / max(1, min(found))):,} held-out exploration rows would do"
+    raise GateError(
+        f"not enough data for halves: no policy has more than {min(found)} rows that speak for it in one half of the users, "
+        f"evaluation.min_hits asks for {least}; {needed}, here are {rows:,}",
+        hint="sweep without --halves, or explore more requests",
+    )
 
 
 def _weighed(policies: list[Policy], sums: SweepSums, members: Ints) -> Floats:

@@ -28,7 +28,7 @@ Decide = Callable[[Log], Ints]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PolicyComparison:
     """P policies on the same rows; differences are to the first."""
 
     policies: tuple[str, ...]  # (P,)
@@ -118,7 +118,7 @@ def _explored(rows: Log, chosen: Ints, evidence: Evidence) -> tuple[ExploredSums
     return seen, pooled
 
 
-def compare(sums: GivenSums, names: tuple[str, ...], config: Config, *, weights: Floats) -> Comparison:
+def compare(sums: GivenSums, names: tuple[str, ...], config: Config, *, weights: Floats) -> PolicyComparison:
     """Return the lifts of policies and their paired differences to the first.
 
     Args:
@@ -148,7 +148,7 @@ def compare(sums: GivenSums, names: tuple[str, ...], config: Config, *, weights:
     error = clustered_std_error(np.concatenate([estimate.influence, paired, (paired @ weights)[:, :, None]], axis=2))  # (P, 2 M + 1)
     m = len(objectives)
     rows = anchored.explored.raw.rows.sum()
-    return Comparison(
+    return PolicyComparison(
         policies=names,
         objectives=objectives,
         estimate=estimate.value,

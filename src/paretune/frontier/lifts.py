@@ -1,5 +1,5 @@
 """From sums to the record of lifts: the production-anchored estimate where production rows exist, pooled where a kernel was swept with; the
-paper's where they do not.
+paper's where they do not, by SNIPS where exploration was not uniform.
 
 The rule: which estimator spoke, and against what, is said in `Lifts.estimator`; production itself is a point of lift zero by definition.
 """
@@ -12,9 +12,9 @@ import numpy as np
 
 from paretune.errors import DataError
 from paretune.frontier.front import Lifts
-from paretune.ope.estimators import Estimate, reward_at_hit
+from paretune.ope.estimators import Estimate, relative_lift, reward_at_hit, snips, weights_differ
 from paretune.ope.intervals import intervals
-from paretune.ope.lift import AnchoredSums, anchored_lift, join_policies, paper_lift, pooled_lift
+from paretune.ope.lift import AnchoredSums, anchored_lift, join_policies, pooled_lift
 from paretune.records import Floats
 
 
@@ -35,10 +35,12 @@ def estimated_lift(sums: AnchoredSums, baseline: AnchoredSums, *, min_hits: int 
         value = sums.produced.value()[0]
     else:
         both = join_policies([baseline, sums])
-        everyone = paper_lift(both, 0)
+        raw = both.explored.raw
+        told = snips(raw) if weights_differ(raw) else reward_at_hit(raw)  # the same number where exploration is uniform
+        everyone = relative_lift(told, 0)
         estimate = everyone.of_policies(np.arange(1, len(everyone.hits)))
-        estimate = replace(estimate, name="Reward@HIT against the grid action nearest to production (no production rows)")
-        value = reward_at_hit(both.explored.raw).value[0]
+        estimate = replace(estimate, name=f"{told.name} against the grid action nearest to production (no production rows)")
+        value = told.value[0]
     return estimate.refuse_below(min_hits), value
 
 

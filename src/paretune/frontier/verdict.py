@@ -8,6 +8,7 @@ exploration rows would resolve the best candidate: n (2.8 se / L)^2, for a two-s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -38,8 +39,8 @@ class Refusal:
         """Why, in a sentence."""
         judged = f"no policy is even promising on {self.rows:,} held-out exploration rows"
         if self.short:
-            return f"not enough data: {judged}; resolving a lift of {100 * self.lift:.2g} % in {self.objective} takes about {self.needed:,}"
-        return f"{judged}, which would have shown a lift of {100 * self.lift:.2g} % in {self.objective}"
+            return f"not enough data: {judged}; resolving a lift of {_short(self.lift)} in {self.objective} takes about {self.needed:,}"
+        return f"{judged}, which would have shown a lift of {_short(self.lift)} in {self.objective}"
 
     @property
     def remedy(self) -> str:
@@ -49,6 +50,17 @@ class Refusal:
                 f"explore about {self.needed / self.rows:.1f} times as many requests, or a smaller grid; keep the static weights until then"
             )
         return "keep the static weights, or train on more rows: more rows to judge by would not change this"
+
+
+def two_digits(rows: float) -> int:
+    """Return a number of rows rounded up to two digits."""
+    step = 10 ** max(0, len(str(ceil(rows))) - 2)
+    return ceil(rows / step) * step
+
+
+def _short(lift: float) -> str:
+    """Return a lift as a per cent of two digits, or more where it is above a hundred."""
+    return f"{100 * lift:.0f} %" if 100 * lift >= 10 else f"{100 * lift:.2g} %"
 
 
 def verdicts(points: Floats, *, lower: Floats, risk: Floats, floors: Floats, tolerated: float) -> tuple[str, ...]:

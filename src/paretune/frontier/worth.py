@@ -23,7 +23,7 @@ Source: sup-t bands as in `intervals`; non-inferiority and equivalence margins a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, nan, sqrt
+from math import nan, sqrt
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ from scipy.special import ndtri
 
 from paretune.errors import GateError
 from paretune.frontier.front import Front
+from paretune.frontier.verdict import two_digits
 from paretune.records import PRODUCTION, Bools, Floats
 
 Answer = Literal["personalise", "retune", "keep", "not enough data"]
@@ -298,12 +299,7 @@ def _keep(front: Front, smallest_lift: float, signs: Floats) -> str:
 def _not_enough(explored: int, needed: float, smallest_lift: float) -> str:
     delta = f"{100 * smallest_lift:g} %"
     if needed > explored:
-        rounded = _two_digits(needed)
+        rounded = two_digits(needed)
         takes = f"takes about {rounded:,} held-out exploration rows"
         return f"Not enough data: to tell a gain of {delta} from none {takes}; here are {explored:,}."
     return f"Not enough data: {explored:,} held-out exploration rows leave open whether the gain exceeds {delta}, to which it is close."
-
-
-def _two_digits(rows: float) -> int:
-    step = 10 ** max(0, len(str(ceil(rows))) - 2)
-    return ceil(rows / step) * step

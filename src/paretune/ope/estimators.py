@@ -138,6 +138,12 @@ def snips(sums: PolicySums) -> Estimate:
     return _ratio("SNIPS", sums.weighted, sums.weight[:, :, None], sums)
 
 
+def weights_differ(sums: PolicySums) -> bool:
+    """Say whether some policy's hits carry different weights: the design was not uniform, and Reward@HIT would be wrong."""
+    hits, weight, square = (column.sum(axis=0) for column in (sums.hits, sums.weight, sums.square))
+    return bool((hits * square > (1 + 1e-9) * np.square(weight)).any())
+
+
 def ips(sums: PolicySums) -> Estimate:
     """Return inverse propensity scores: sum(w r) / n.
 

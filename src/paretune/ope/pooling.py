@@ -89,7 +89,12 @@ def kernel_coordinates(surface: Surface) -> Floats:
     Returns:
         (K, t + 1); a single tuned head has no ratio but to the heads that are not tuned, so its own log weight is one.
     """
-    logs = np.log(surface.actions[:, list(surface.tuned)])
+    return weight_coordinates(surface, surface.actions)
+
+
+def weight_coordinates(surface: Surface, weights: Floats) -> Floats:
+    """Return phi (n, t + 1) of any full weight vectors (n, m), see `kernel_coordinates`."""
+    logs = np.log(weights[:, list(surface.tuned)])
     scale = logs.mean(axis=1, keepdims=True)
     ratios = np.sqrt(2.0) * (logs - scale) if logs.shape[1] > 1 else logs  # sqrt(2): two heads differ by their log ratio
     return np.concatenate([ratios / RATIO_BANDWIDTH, scale / SCALE_BANDWIDTH], axis=1)
@@ -124,6 +129,39 @@ def action_likeness(
             mean = np.where(known, others @ (likeness * distance) / np.where(known, total, 1), 0)
             deviation = np.where(known, distance[action] - mean, 0)
     return Likeness(weight, deviation.astype(np.float32), np.broadcast_to(mean.astype(np.float32), shape))
+
+
+def weights_likeness(coordinates: Floats, targets: Floats, action: Ints, propensity: Floats, *, kernel: Kernel = ACTION) -> Likeness:
+    """Return the action kernel's weights of logged rows towards targets of their own, which may lie between the levels.
+
+    Args:
+        coordinates: (K, d) of `kernel_coordinates`, production first.
+        targets: (n, T, d) of `weight_coordinates`, what each of T policies would serve each request.
+        action: (n,) logged actions, on the grid.
+        propensity: (n,) of the logged action, in (0, 1].
+        kernel: whose rungs multiply the bandwidths.
+
+    Returns:
+        The likeness of n rows towards T targets.
+
+    Raises:
+        DataError: an action is not on the grid, or a propensity is outside (0, 1].
+    """
+    own, _ = _designed(action, propensity, None, n_actions=len(coordinates))
+    grid = coordinates[PRODUCTION + 1 :]
+    gap = np.stack([np.square(targets[:, t, None] - grid).sum(axis=2) for t in range(targets.shape[1])], axis=1)  # (n, T, K - 1)
+    near = np.take_along_axis(gap, (action - 1).astype(np.int64)[:, None, None], axis=2)[:, :, 0]
+    weight = np.empty((*near.shape, len(kernel.rungs)), dtype=np.float32)
+    for rung, multiple in enumerate(kernel.rungs):
+        likeness = np.exp(-gap / (2 * multiple**2))
+        total = likeness.sum(axis=2)
+        known = total > LEAST_LIKENESS
+        safe = np.where(known, total, 1)
+        weight[:, :, rung] = np.where(known, np.exp(-near / (2 * multiple**2)) * own[:, None] / safe, 0)
+        if rung == kernel.speaks:
+            mean = np.where(known, (likeness * np.sqrt(gap)).sum(axis=2) / safe, 0)
+            deviation = np.where(known, np.sqrt(near) - mean, 0)
+    return Likeness(weight, deviation.astype(np.float32), mean.astype(np.float32))
 
 
 def overlap_likeness(lists: Ints, action: Ints, propensity: Floats, *, kernel: Kernel = OVERLAP, design: Floats | None = None) -> Likeness:

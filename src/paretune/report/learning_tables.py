@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from paretune.frontier.calibration import Calibration
-from paretune.frontier.given import Comparison
+from paretune.frontier.continuous import Continuous
+from paretune.frontier.given import PolicyComparison
 from paretune.frontier.isolation import Isolation
-from paretune.report.tables import MISSING, Table, interval, percent, signed
+from paretune.report.tables import MISSING, Table, interval, percent, signed, worded
 from paretune.value.selection import RLoss
 
 
@@ -54,7 +55,7 @@ def isolation_table(found: Isolation, groups: Mapping[str, tuple[str, ...]]) -> 
     return Table("What each group of features is good for", columns, tuple(rows), note)
 
 
-def comparison_table(found: Comparison) -> Table:
+def comparison_table(found: PolicyComparison) -> Table:
     """Return policies beside the one they stand in for, one row per policy and objective.
 
     Args:
@@ -113,3 +114,25 @@ def calibration_table(found: Calibration, *, policy: str) -> Table:
 
 def _give_or_take(value: float, error: float) -> str:
     return f"{signed(value)} ± {percent(error, 2)}"
+
+
+def continuous_table(found: Continuous, labels: tuple[str, ...], *, minimised: frozenset[str] = frozenset()) -> Table:
+    """Return what weights between the levels gain over production and over the grid's, one row per pick and objective.
+
+    Args:
+        found: of P trade-offs.
+        labels: (P,) names of their picks.
+        minimised: objectives of which less is better; they say so.
+    """
+    rows = []
+    for p, label in enumerate(labels):
+        for j, name in enumerate(found.objectives):
+            cells = [interval(found.estimate[i, p, j], found.low[i, p, j], found.high[i, p, j]) for i in range(3)]
+            spoken, off = (f"{int(found.effective[0, p]):,}", percent(found.off_grid[p])) if j == 0 else ("", "")
+            rows.append((label if j == 0 else "", worded(name, minimised), *cells, spoken, off))
+    note = (
+        f"Lifts over production with bands that hold for all of them at once, at {percent(found.confidence)}; {found.n_rows:,} held-out "
+        f"rows, estimator: {found.estimator}. The kernel blurs weights that are near each other: it tells what a region is worth."
+    )
+    columns = ("pick", "objective", "between the levels", "from the grid", "difference", "rows that speak", "off the grid")
+    return Table("Weights between the levels of the grid", columns, tuple(rows), note)

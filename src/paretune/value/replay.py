@@ -7,8 +7,10 @@ Teacher, on requests with candidates, with H_j(s, a) the ranker's own prediction
 
 It starts at the ranker's word (b = c = 0, k = 1) and learns only the ranker's error. The level term k_j is ours: without it, requests
 differ in ways b(s) cannot see, and the slope is biased towards zero. Student, the model that serves, since serving never sees candidates:
-features alone predict the teacher's values of all actions, which carry no Bernoulli noise, through their leading principal components.
-An edge: fitting needs torch; values are numpy alone.
+features alone predict the teacher's values of all actions, which carry no Bernoulli noise, through their leading principal components. It
+learns from every request with candidates, whatever was served and whether or not its reward is known; the teacher from exploration alone.
+With `training.student = "smooth"` the components lie in the span of the basis of `smooth`, so weights between the levels have values of
+their own; else they are mixed from their neighbours on the grid. An edge: fitting needs torch; values are numpy alone.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Surface
 from paretune.surface.lists import list_values, top_lists
 from paretune.value.features import Encoder
-from paretune.value.origin import Origin, checked_coordinates, training_rows
+from paretune.value.origin import PRODUCTION_PER_EXPLORED, Origin, checked_coordinates, training_rows
+from paretune.value.smooth import steps_basis
 from paretune.value.trunk import TRUNK_ARRAYS, check_trunk, trunk_output
 
 COMPONENTS = 12  # of the values' variation over actions; 98 % of it in the simulated feed
@@ -82,6 +85,19 @@ def grid_weights(surface: Surface, actions: Floats) -> Floats:
     return mix
 
 
+def smooth_weights(surface: Surface, actions: Floats) -> Floats:
+    """Return (K', K) how the smooth basis carries changes over production from the surface's actions to other weights, by least squares.
+
+    For the surface's own actions it is the projection onto the changes that the basis can tell. A grid too small to tell all of the basis
+    apart gets the smallest coefficients.
+
+    Raises:
+        DataError: a weight vector is not one of this surface.
+    """
+    basis = steps_basis(surface, log_coordinates(surface, surface.actions))
+    return steps_basis(surface, checked_coordinates(surface, actions)) @ np.linalg.pinv(basis, rcond=1e-6)
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """The fitted student: one state pass gives the scores of the components and the value under production."""
@@ -104,13 +120,14 @@ class Replay:
         return self.origin.objectives
 
     def values(self, state: State, actions: Floats) -> Floats:
-        """Return (n, K, M) float32 expected rewards; between the levels, values are interpolated.
+        """Return (n, K, M) float32 expected rewards; between the levels, values are interpolated, or smooth where distilled so.
 
         Raises:
             DataError: a feature is absent or infinite, or a weight vector is not one of this surface.
         """
         m, r = len(self.objectives), len(self.components)
-        mix = grid_weights(self.origin.surface, actions)  # (K', K)
+        between = smooth_weights if self.origin.config.training.student == "smooth" else grid_weights
+        mix = between(self.origin.surface, actions)  # (K', K)
         components = np.einsum("ak,rkm->ram", mix, self.components.reshape(r, -1, m)).reshape(r, -1).astype(np.float32)
         centre = np.einsum("ak,km->am", mix, self.centre[:-m].reshape(-1, m)).ravel().astype(np.float32)
         result = np.empty((len(state), len(actions), m), dtype=np.float32)
@@ -150,7 +167,9 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
 
 
 def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> Replay:
-    """Return the replay model of the log's exploration rows that carry candidates.
+    """Return the replay model of the log's exploration rows that carry candidates, distilled on all rows that do.
+
+    Rows that did not explore need no reward, and are at most four for each that did.
 
     Raises:
         DataError: no exploration rows or no candidates, an objective without a head or not clipped, fewer than two users.
@@ -170,15 +189,24 @@ def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
     surface = config.surface.build()
     progress(0.0, "replaying the lists of all actions")
     logits = replayed_logits(rows.candidates, surface, heads)  # type: ignore[arg-type]
-    encoder = Encoder.fit(rows.state, config.features)
-    x = encoder.wide(rows.state)
-    teacher = fit_teacher(rows, config, x, logits, seed=seed, checkpoint=checkpoint, progress=lambda s, d: progress(0.1 + 0.45 * s, d))
-    targets, centre, components = component_scores(teacher.values, len(rows), production=teacher.production)
+    pupils, taught = rows, len(rows)
+    if len(others := _other_listed(log, at_most=PRODUCTION_PER_EXPLORED * taught)):
+        pupils = Log.concat([rows, others])
+        logits = np.concatenate([logits, replayed_logits(others.candidates, surface, heads)])  # type: ignore[arg-type]
+    encoder = Encoder.fit(pupils.state, config.features)
+    x = encoder.wide(pupils.state)
+    teacher = fit_teacher(
+        rows, config, x[:taught], logits[:taught], seed=seed, checkpoint=checkpoint, progress=lambda s, d: progress(0.1 + 0.45 * s, d)
+    )
+    told = smooth_weights(surface, surface.actions) if config.training.student == "smooth" else None
+    targets, centre, components = component_scores(
+        lambda part: teacher.values(x[part], logits[part]), len(pupils), production=teacher.production, told=told
+    )
     scale = np.maximum(targets.std(axis=0), 1e-9)
     scale[: len(components)] = scale[: len(components)].max(initial=1e-9)  # scores keep their relative importance
     scale[len(components) :] *= LEVEL_DOUBT
     trunk, loss = fit_student(
-        rows,
+        pupils,
         config,
         x,
         (targets / scale).astype(np.float32),
@@ -190,7 +218,14 @@ def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
     return Replay(origin, encoder, trunk, scale, centre, components)
 
 
-def component_scores(values: Any, n: int, *, production: Floats) -> tuple[Floats, Floats, Floats]:
+def _other_listed(log: Log, *, at_most: int) -> Log:
+    """Return rows with candidates that did not explore the grid, spread evenly over the log."""
+    listed = np.diff(log.candidates.offsets) > 0 if log.candidates is not None else np.zeros(len(log), np.bool_)
+    found = np.flatnonzero(listed & ~(log.explored & (log.action > PRODUCTION)))
+    return log.take(found if len(found) <= at_most else found[np.linspace(0, len(found) - 1, at_most).astype(np.int64)])
+
+
+def component_scores(values: Any, n: int, *, production: Floats, told: Floats | None = None) -> tuple[Floats, Floats, Floats]:
     """Return what the student predicts: scores (n, R + M) of changes and production values, their centre, and the components (R, K * M).
 
     Changes over production enter in relative units (divided by the mean value of production), so that no objective is drowned.
@@ -199,12 +234,15 @@ def component_scores(values: Any, n: int, *, production: Floats) -> tuple[Floats
         values: called with a slice of rows, returns (rows, K, M) teacher values.
         n: number of rows.
         production: (M,) mean value of production.
+        told: (K, K) projection onto the changes that are kept; all where not given.
     """
     m = len(production)
 
     def change(part: slice) -> tuple[Floats, Floats]:
         block = values(part)
         relative = (block - block[:, :1]) / production
+        if told is not None:
+            relative = np.einsum("ab,nbm->nam", told, relative)
         return relative.reshape(len(block), -1), block[:, PRODUCTION]
 
     sample, level = change(slice(0, _ROWS_PER_CHUNK))

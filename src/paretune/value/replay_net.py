@@ -44,9 +44,9 @@ class TeacherNet(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Fitted values of all actions on the rows it was fitted on."""
+    """Fitted values of all actions, of any request with candidates."""
 
-    values: Callable[[slice], Floats]  # rows -> (r, K, M)
+    values: Callable[[Floats, Floats], Floats]  # features (r, D), replayed logits (r, K, M) -> (r, K, M)
     production: Floats  # (M,) mean value of production
     loss: float  # held-out cross-entropy
 
@@ -73,13 +73,13 @@ def fit_teacher(rows: Log, config: Config, x: Floats, logits: Floats, *, seed: i
     trunk = {name: arrays[f"trunk.{name}"] for name in TRUNK_ARRAYS}
     m = logits.shape[2]
 
-    def values(part: slice) -> Floats:
-        out = trunk_output(x[part], trunk)
-        block = logits[part].astype(np.float32)
+    def values(features: Floats, replayed: Floats) -> Floats:
+        out = trunk_output(features, trunk)
+        block = replayed.astype(np.float32)
         level = out[:, None, :m] + arrays["level"] * block[:, :1]
         return logistic(level + (arrays["slope"] + out[:, None, m:]) * (block - block[:, :1]))
 
-    means = [values(slice(start, start + 20_000))[:, PRODUCTION].sum(axis=0) for start in range(0, n, 20_000)]
+    means = [values(x[start : start + 20_000], logits[start : start + 20_000])[:, PRODUCTION].sum(axis=0) for start in range(0, n, 20_000)]
     return Teacher(values, np.sum(means, axis=0) / n, fitted.best_loss)
 
 
