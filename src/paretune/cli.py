@@ -23,6 +23,7 @@ from paretune.commands.isolate import isolate
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
+from paretune.commands.serve import serve
 from paretune.commands.sessions import sessions
 from paretune.commands.simulate import simulate
 from paretune.commands.surface import surface
@@ -59,6 +60,7 @@ COMMANDS = (
     calibrate,
     distil,
     plan,
+    serve,
     continuous,
     report,
     version,
