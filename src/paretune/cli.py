@@ -16,6 +16,7 @@ from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.export import export
 from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
@@ -56,6 +57,7 @@ COMMANDS = (
     sessions,
     calibrate,
     distil,
+    export,
     report,
     version,
 )  # in the order of the journey

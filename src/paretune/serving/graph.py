@@ -52,6 +52,10 @@ class Graph:
         self._known[key] = "\n".join(names)
         return names
 
+    def output(self, operator: str, *inputs: str, name: str, **attributes: Any) -> None:
+        """Add a node whose output is one of the graph's."""
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+
     def constant(self, array: Any, dtype: Any = np.float32) -> str:
         """Add a constant and return its name; equal ones are added once."""
         array = np.asarray(array, dtype=dtype, order="C")
@@ -78,15 +82,13 @@ def policy_graph(parts: Parts, *, scale: Floats) -> bytes:
         raise ArtefactError(f"features {sorted(taken)} have names that the graph needs", hint="rename the columns")
     actions, m = parts.surface.actions, len(parts.objectives)
     values = _combined(graph, parts, [member_nodes(graph, member) for member in parts.members])
-    values = graph.node("Mul", values, graph.constant(scale))
+    graph.output("Mul", values, graph.constant(scale), name=VALUES)
     column = graph.node("Unsqueeze", SCALARISATION, graph.constant([2], np.int64))
-    scores = graph.node("Squeeze", graph.node("MatMul", values, column), graph.constant([2], np.int64))
+    scores = graph.node("Squeeze", graph.node("MatMul", VALUES, column), graph.constant([2], np.int64))
     barred = np.zeros(len(actions), np.float32)
     barred[PRODUCTION] = -np.inf  # exploration never draws production
-    best = graph.node("ArgMax", graph.node("Add", scores, graph.constant(barred)), axis=1, keepdims=0)
-    weights = graph.node("Gather", graph.constant(actions), best, axis=0)
-    for name, output in ((WEIGHTS, weights), (ACTION, best), (VALUES, values)):
-        graph.nodes.append(helper.make_node("Identity", [output], [name]))
+    graph.output("ArgMax", graph.node("Add", scores, graph.constant(barred)), axis=1, keepdims=0, name=ACTION)
+    graph.output("Gather", graph.constant(actions), ACTION, axis=0, name=WEIGHTS)
     outputs = [
         helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, ["n", actions.shape[1]]),
         helper.make_tensor_value_info(ACTION, TensorProto.INT64, ["n"]),
