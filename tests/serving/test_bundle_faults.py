@@ -83,7 +83,7 @@ def test_any_flipped_bit_of_any_file_is_refused(folder, name, place, bit):
 def test_a_file_that_is_missing_cut_or_has_a_zeroed_block_is_refused(folder, name):
     path = folder / name
     original = path.read_bytes()
-    half = len(original) // 2
+    half = next(place for place in range(len(original) // 2, len(original)) if original[place])  # zeroing it changes something
     try:
         for altered in (b"", original[:half], original[:-1], original + b"\0", original[:half] + bytes(8) + original[half + 8 :]):
             path.write_bytes(altered)

@@ -41,7 +41,7 @@ class OnnxScorer:
         """
         self.fingerprint, self.heads, self.objectives, self.actions = fingerprint, heads, objectives, actions
         self._reader = reader
-        session = _session(graph)
+        session = open_session(graph)
         self._run = getattr(session, "_sess", session).run  # the wrapper checks again what `read` has checked, for a fifth of the time
 
     def read(self, features: Mapping[str, Any]) -> Inputs:
@@ -67,7 +67,12 @@ class OnnxScorer:
         return self._run(["weights"], {**inputs, "scalarisation": np.asarray(scalarisations, dtype=np.float32)}, None)[0]
 
 
-def _session(graph: bytes) -> Any:
+def open_session(graph: bytes) -> Any:
+    """Return a session of one thread.
+
+    Raises:
+        ArtefactError: ONNX Runtime refuses the graph.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
