@@ -17,6 +17,7 @@ from paretune.commands.check import check
 from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.export import export
 from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
@@ -62,6 +63,7 @@ COMMANDS = (
     plan,
     serve,
     continuous,
+    export,
     report,
     version,
 )  # in the order of the journey
