@@ -19,6 +19,7 @@ from paretune.commands.distil import distil
 from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
+from paretune.commands.join import join
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
 from paretune.commands.sessions import sessions
@@ -49,6 +50,7 @@ COMMANDS = (
     headroom,
     plan_exploration,
     simulate,
+    join,
     train,
     isolate,
     sweep,

@@ -196,7 +196,7 @@ class Spool:
                 finally:
                     os.close(descriptor)
             self._unconverted -= 1
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  a journal that cannot be turned stays as it is, and must not stop the thread
             self._refused(error)
             return False
         return True
@@ -214,7 +214,7 @@ class Spool:
         journal.unlink()
         sync_folder(journal.parent)
 
-    def _refused(self, error: OSError) -> None:
+    def _refused(self, error: Exception) -> None:
         self._refusals += 1
         self._error = str(error)
 
