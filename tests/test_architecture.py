@@ -57,6 +57,8 @@ EDGES = {
     "config.py": "reads paretune.toml",
     "demo.py": "files of a run, the clock",
     "logs/inspection.py": "reads logs, writes the quarantine",
+    "logs/intake.py": "reads decisions and events, the clock",
+    "logs/ledger.py": "writes joined logs and the state of a join",
     "logs/parquet.py": "reads and writes logs",
     "progress.py": "the terminal, the clock",
     "frontier/archive.py": "writes and reads fronts",

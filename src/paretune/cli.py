@@ -22,6 +22,7 @@ from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.plan import plan
+from paretune.commands.join import join
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
 from paretune.commands.serve import serve
@@ -53,6 +54,7 @@ COMMANDS = (
     headroom,
     plan_exploration,
     simulate,
+    join,
     train,
     isolate,
     sweep,
