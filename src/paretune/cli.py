@@ -17,6 +17,7 @@ from paretune.commands.check import check
 from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.export import export
 from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
@@ -58,6 +59,7 @@ COMMANDS = (
     sessions,
     calibrate,
     distil,
+    export,
     plan,
     continuous,
     report,

@@ -1,6 +1,7 @@
 """A run's folder: what a sweep leaves behind and what the report is drawn from. An edge: writes and reads files.
 
-config.toml  front.json  front.parquet  curve.parquet  replicates.npy  check.json  heads.json  simulated.json  model/  report.html  figures/
+config.toml  front.json  front.parquet  curve.parquet  replicates.npy  check.json  heads.json  simulated.json  scale.json
+model/  report.html  figures/
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.html import save_figures, write_report, write_whole
 from paretune.report.tables import Outcome
 
-CONFIG, CHECK, HEADS, SIMULATED = "config.toml", "check.json", "heads.json", "simulated.json"
+CONFIG, CHECK, HEADS, SIMULATED, SCALE = "config.toml", "check.json", "heads.json", "simulated.json", "scale.json"
 MODEL, PAGE, FIGURES = "model", "report.html", "figures"
 
 
@@ -36,6 +37,8 @@ def save_run(findings: Findings, folder: Path, *, curve: Curve | None = None) ->
         _write(folder / CHECK, {field.name: _plain(getattr(findings.check, field.name)) for field in fields(LogCheck)})
     if findings.contribution is not None:
         _write(folder / HEADS, findings.contribution.tolist())
+    if findings.scale is not None:  # what turned predicted values into the units of the trade-offs; an export needs it
+        _write(folder / SCALE, findings.scale.tolist())
     known: dict[str, Any] = {}
     if findings.online is not None:
         known["online"] = {field.name: _plain(getattr(findings.online, field.name)) for field in fields(Outcome)}
@@ -57,12 +60,13 @@ def load_run(folder: Path) -> Findings:
     try:
         check = _check(json.loads((folder / CHECK).read_text(encoding="utf-8"))) if (folder / CHECK).exists() else None
         heads = np.array(json.loads((folder / HEADS).read_text(encoding="utf-8"))) if (folder / HEADS).exists() else None
+        scale = np.array(json.loads((folder / SCALE).read_text(encoding="utf-8"))) if (folder / SCALE).exists() else None
         known = json.loads((folder / SIMULATED).read_text(encoding="utf-8")) if (folder / SIMULATED).exists() else {}
         online = Outcome(**{name: _numbers(value) for name, value in known["online"].items()}) if "online" in known else None
         truth = _numbers(known["truth"]) if "truth" in known else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{folder} holds no whole run: {error!r}", hint="make it again with `paretune sweep LOGS`") from error
-    return Findings(load_config(folder / CONFIG), front, check, heads, online, truth)
+    return Findings(load_config(folder / CONFIG), front, check, heads, online, truth, scale)
 
 
 def publish_report(findings: Findings, folder: Path, *, title: str = "paretune report") -> Path:

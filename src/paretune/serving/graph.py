@@ -52,6 +52,10 @@ class Graph:
         self._known[key] = "\n".join(names)
         return names
 
+    def output(self, operator: str, *inputs: str, name: str, **attributes: Any) -> None:
+        """Add a node whose output is one of the graph's."""
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+
     def constant(self, array: Any, dtype: Any = np.float32) -> str:
         """Add a constant and return its name; equal ones are added once."""
         array = np.asarray(array, dtype=dtype, order="C")
@@ -78,31 +82,31 @@ def policy_graph(parts: Parts, *, scale: Floats) -> bytes:
         raise ArtefactError(f"features {sorted(taken)} have names that the graph needs", hint="rename the columns")
     actions, m = parts.surface.actions, len(parts.objectives)
     values = _combined(graph, parts, [member_nodes(graph, member) for member in parts.members])
-    values = graph.node("Mul", values, graph.constant(scale))
-    column = graph.node("Unsqueeze", SCALARISATION, graph.constant([2], np.int64))
-    scores = graph.node("Squeeze", graph.node("MatMul", values, column), graph.constant([2], np.int64))
-    barred = np.zeros(len(actions), np.float32)
+    values = graph.node("Mul", values, graph.constant(scale, np.float64))
+    last = graph.constant([2], np.int64)
+    column = graph.node("Unsqueeze", graph.node("Cast", SCALARISATION, to=TensorProto.DOUBLE), last)
+    scores = graph.node("Squeeze", graph.node("MatMul", values, column), last)
+    graph.output("Cast", values, to=TensorProto.FLOAT, name=VALUES)
+    barred = np.zeros(len(actions))
     barred[PRODUCTION] = -np.inf  # exploration never draws production
-    best = graph.node("ArgMax", graph.node("Add", scores, graph.constant(barred)), axis=1, keepdims=0)
-    weights = graph.node("Gather", graph.constant(actions), best, axis=0)
-    for name, output in ((WEIGHTS, weights), (ACTION, best), (VALUES, values)):
-        graph.nodes.append(helper.make_node("Identity", [output], [name]))
+    graph.output("ArgMax", graph.node("Add", scores, graph.constant(barred, np.float64)), axis=1, keepdims=0, name=ACTION)
+    graph.output("Gather", graph.constant(actions), ACTION, axis=0, name=WEIGHTS)
     outputs = [
         helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, ["n", actions.shape[1]]),
         helper.make_tensor_value_info(ACTION, TensorProto.INT64, ["n"]),
         helper.make_tensor_value_info(VALUES, TensorProto.FLOAT, ["n", len(actions), m]),
     ]
-    return _model(graph, features, m, outputs)
+    return graph_file(graph, features, [(SCALARISATION, m)], outputs)
 
 
 def _combined(graph: Graph, parts: Parts, values: Sequence[str]) -> str:
-    """Return the (n, K, M) values of the ensemble."""
+    """Return the (n, K, M) float64 values of the ensemble."""
     if len(values) == 1:
         return values[0]
     count = len(values)
     if parts.combined == "mean":
-        return graph.node("Mul", graph.node("Sum", *values), graph.constant(1 / count))
-    axis, signs = graph.constant([0], np.int64), graph.constant(parts.signs)
+        return graph.node("Mul", graph.node("Sum", *values), graph.constant(1 / count, np.float64))
+    axis, signs = graph.constant([0], np.int64), graph.constant(parts.signs, np.float64)
     production = [graph.node("Slice", each, *(graph.constant([at], np.int64) for at in (PRODUCTION, PRODUCTION + 1, 1))) for each in values]
     changes = [
         graph.node("Unsqueeze", graph.node("Mul", graph.node("Sub", each, at), signs), axis)
@@ -112,20 +116,28 @@ def _combined(graph: Graph, parts: Parts, values: Sequence[str]) -> str:
     mean = graph.node("ReduceMean", stacked, axis, keepdims=0)
     off = graph.node("Sub", stacked, mean)
     squares = graph.node("ReduceSum", graph.node("Mul", off, off), axis, keepdims=0)
-    sd = graph.node("Sqrt", graph.node("Mul", squares, graph.constant(1 / (count - 1))))
-    doubted = graph.node("Sub", mean, graph.node("Mul", sd, graph.constant(parts.caution)))
-    anchor = graph.node("Mul", graph.node("Sum", *production), graph.constant(1 / count))
+    sd = graph.node("Sqrt", graph.node("Mul", squares, graph.constant(1 / (count - 1), np.float64)))
+    doubted = graph.node("Sub", mean, graph.node("Mul", sd, graph.constant(parts.caution, np.float64)))
+    anchor = graph.node("Mul", graph.node("Sum", *production), graph.constant(1 / count, np.float64))
     return graph.node("Add", anchor, graph.node("Mul", doubted, signs))
 
 
-def _model(graph: Graph, features: Sequence[Feature], objectives: int, outputs: Sequence[Any]) -> bytes:
+def graph_file(graph: Graph, features: Sequence[Feature], vectors: Sequence[tuple[str, int]], outputs: Sequence[Any]) -> bytes:
+    """Return a graph as the content of a file.
+
+    Args:
+        graph: its nodes.
+        features: inputs of a request.
+        vectors: name and size of further inputs, float32.
+        outputs: as onnx describes them.
+    """
     inputs = [
         helper.make_tensor_value_info(
             feature.name, _TYPES[feature.kind], ["n"] if feature.kind in {"number", "text"} else ["n", feature.size]
         )
         for feature in features
     ]
-    inputs.append(helper.make_tensor_value_info(SCALARISATION, TensorProto.FLOAT, ["n", objectives]))
+    inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in vectors]
     made = helper.make_graph(graph.nodes, "policy", inputs, list(outputs), graph.constants)
     model = helper.make_model(
         made,

@@ -1,7 +1,8 @@
 """Nodes of the value models: from a state's first layer to (n, K, M) values in the model's own units.
 
-The rule: whatever does not depend on the request is multiplied out when the graph is made; actions cost one product over the state's few
-outputs, or for the paper's network, its two narrow layers after the split first one.
+The rules: whatever does not depend on the request is multiplied out when the graph is made; actions cost one product over the state's few
+outputs, or for the paper's network, its two narrow layers after the split first one. That product is taken in float64: its inputs' errors
+move all actions alike, while rounding of each action's value on its own would decide between neighbours on the grid.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from paretune.value.replay import grid_weights
 from paretune.value.ridge import DEGREE
 from paretune.value.smooth import steps_basis
 
+_DOUBLE = 11  # float64, as onnx numbers types
 _EPSILON = 1e-5  # of torch's layer and batch norms
 
 
 def member_nodes(graph: Any, member: Member) -> str:
-    """Return the name of the (n, K, M) values of one model."""
+    """Return the name of the (n, K, M) float64 values of one model."""
     if member.kind == "paper":
-        return _clipped(graph, member, _paper(graph, member))
+        return _clipped(graph, member, graph.node("Cast", _paper(graph, member), to=_DOUBLE))
     actions, m = member.origin.surface.actions, len(member.origin.objectives)
     shape = graph.constant([-1, len(actions), m], np.int64)
     if member.kind == "ridge":
@@ -35,25 +37,37 @@ def member_nodes(graph: Any, member: Member) -> str:
 
 
 def _clipped(graph: Any, member: Member, values: str) -> str:
-    """Return the values, through the logistic function where rewards lie in [0, 1]."""
+    """Return the values, through the logistic function where rewards lie in [0, 1]; such columns come with their sign turned.
+
+    The operator Sigmoid computes one half plus something, so that small probabilities tie in float32; 1 / (1 + exp(-x)) keeps seven digits.
+    """
     clipped = member.origin.clipped
     if not any(clipped):
         return values
-    held = graph.node("Sigmoid", values)
+    held = graph.node("Reciprocal", graph.node("Add", graph.node("Exp", values), graph.constant(1.0, np.float64)))
     return held if all(clipped) else graph.node("Where", graph.constant(clipped, np.bool_), held, values)
 
 
+def _turned(member: Member) -> Floats:
+    """Return (M,) -1 for the columns that `_clipped` takes with their sign turned, else 1."""
+    return np.where(member.origin.clipped, -1.0, 1.0)
+
+
 def _trunk(graph: Any, member: Member, mix: Floats, constant: Floats) -> str:
-    """Return the name of (n, K M): the trunk's outputs times `mix`, plus a constant; the linear part rides along in the first layer."""
+    """Return the name of (n, K M) float64: the trunk's outputs times `mix`, plus a constant."""
     arrays = {name: array.astype(np.float64) for name, array in member.arrays.items()}
-    hidden = len(arrays["first.bias"])
-    weight = np.concatenate([arrays["first.weight"].T, arrays["linear.weight"].T @ mix], axis=1)
-    bias = np.concatenate([arrays["first.bias"], arrays["linear.bias"] @ mix + constant])
-    both = first_layer(graph, member.encoder, weight, bias)
-    x, linear = graph.nodes_of("Split", both, graph.constant([hidden, len(constant)], np.int64), outputs=2, axis=1)
+    weight = np.concatenate([arrays["first.weight"].T, arrays["linear.weight"].T], axis=1)
+    both = first_layer(graph, member.encoder, weight, np.concatenate([arrays["first.bias"], arrays["linear.bias"]]))
+    sizes = graph.constant([len(arrays["first.bias"]), len(mix)], np.int64)
+    x, linear = graph.nodes_of("Split", both, sizes, outputs=2, axis=1)
     x = _silu(graph, x)
     x = _silu(graph, graph.node("Gemm", x, graph.constant(arrays["second.weight"].T), graph.constant(arrays["second.bias"])))
-    return graph.node("Gemm", x, graph.constant(arrays["last.weight"].T @ mix), linear)
+    return _mixed(graph, graph.node("Gemm", x, graph.constant(arrays["last.weight"].T), linear), mix, constant)
+
+
+def _mixed(graph: Any, x: str, mix: Floats, constant: Floats) -> str:
+    x = graph.node("Cast", x, to=_DOUBLE)
+    return graph.node("Gemm", x, graph.constant(mix, np.float64), graph.constant(constant, np.float64))
 
 
 def _silu(graph: Any, x: str) -> str:
@@ -68,7 +82,7 @@ def _smooth_mix(member: Member, actions: Floats) -> tuple[Floats, Floats]:
     mix = np.zeros((2 * m, len(actions), m))
     for j in range(m):
         mix[j, :, j], mix[m + j, :, j] = 1, own[:, j]
-    return mix.reshape(2 * m, -1), common.ravel()
+    return (mix * _turned(member)).reshape(2 * m, -1), (common * _turned(member)).ravel()
 
 
 def _replay_mix(member: Member, actions: Floats) -> tuple[Floats, Floats]:
@@ -88,12 +102,12 @@ def _ridge(graph: Any, member: Member, actions: Floats) -> str:
     curved = polynomial_basis(coordinates, DEGREE)[:, coordinates.shape[1] :] @ shared
     own = first_layer(graph, member.encoder, by_state[1:].reshape(len(by_state) - 1, -1), by_state[0].ravel())  # (n, (1 + t) M)
     mix = np.einsum("ku,ij->uikj", personal, np.eye(m)).reshape(personal.shape[1] * m, -1)
-    return graph.node("Gemm", own, graph.constant(mix), graph.constant(curved.ravel()))
+    return _mixed(graph, own, mix, curved.ravel())
 
 
-def _paper(graph: Any, member: Member) -> str:
-    arrays = {name: array.astype(np.float64) for name, array in member.arrays.items()}
-    encoder, surface = member.encoder, member.origin.surface
+def paper_state(graph: Any, member: Member, arrays: dict[str, Floats]) -> str:
+    """Return the name of (n, state): what the paper's network makes of a request."""
+    encoder = member.encoder
     weight, bias, dense = arrays["state.0.weight"].T, arrays["state.0.bias"], encoder.dense_width
     rows, at = [weight[:dense]], dense
     for i in range(len(encoder.categorical)):
@@ -102,8 +116,12 @@ def _paper(graph: Any, member: Member) -> str:
         at += table.shape[1]
     pooled = _pooled_tokens(graph, member, arrays) if encoder.sequence else ""
     state = first_layer(graph, encoder, np.concatenate(rows), bias, pooled=False, also=pooled, more=weight[at:])
-    state = graph.node("Relu", state)
-    state = graph.node("Relu", _linear(graph, arrays, "state.2", state, operator="Gemm"))
+    return graph.node("Relu", _linear(graph, arrays, "state.2", graph.node("Relu", state), operator="Gemm"))
+
+
+def _paper(graph: Any, member: Member) -> str:
+    arrays = {name: array.astype(np.float64) for name, array in member.arrays.items()}
+    surface, state = member.origin.surface, paper_state(graph, member, arrays)
     folded = [_folded(arrays, i) for i in range(3)]
     width = arrays["state.2.bias"].shape[0]
     coordinates = linear_coordinates(surface, surface.actions)
@@ -114,7 +132,8 @@ def _paper(graph: Any, member: Member) -> str:
     x = graph.node("Relu", x)
     for later_weight, later_bias in folded[1:]:
         x = graph.node("Relu", graph.node("Add", graph.node("MatMul", x, graph.constant(later_weight)), graph.constant(later_bias)))
-    return _linear(graph, arrays, "heads", x)
+    turned = {"heads.weight": arrays["heads.weight"] * _turned(member)[:, None], "heads.bias": arrays["heads.bias"] * _turned(member)}
+    return _linear(graph, turned, "heads", x)
 
 
 def _folded(arrays: dict[str, Floats], i: int) -> tuple[Floats, Floats]:

@@ -6,7 +6,6 @@ categoricals are looked up at once, and a word's column of the first layer is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from paretune.records import Floats, Ints
 from paretune.value.features import BUCKETS, LARGEST, Encoder, windows
 
-_VISIBLE = 1e-8  # standard deviations; a smaller error of the mean in float32 is not corrected
+_VISIBLE = 1e-6  # standard deviations; a smaller error of the mean in float32 is not corrected
 
 
 def first_layer(
@@ -36,9 +35,8 @@ def first_layer(
     n_words = sum(1 + len(words.words) for words in encoder.categorical)
     rows = [weight[:n_values], weight[n_dense + n_words :][_histogram_order(encoder)] if pooled else weight[:0]]
     columns = [values] if values else []
-    may_be_absent = [i for i, scaled in enumerate((*encoder.numeric, *encoder.embedding)) if scaled.missing]
     if absent:
-        rows.append(weight[n_values + np.array(may_be_absent)])
+        rows.append(_absent_rows(encoder, weight[n_values:n_dense], pooled=pooled))
         columns.append(absent)
     if also and more is not None:
         rows.append(more)
@@ -106,21 +104,33 @@ def _dense(graph: Any, encoder: Encoder, *, pooled: bool) -> tuple[str, str]:
         z = graph.node("Add", z, graph.constant(left))
     held = graph.node("Clip", z, graph.constant(-LARGEST), graph.constant(LARGEST))
     values = graph.node("Where", graph.node("IsNaN", z), graph.constant(0.0), held)
-    return values, _absent(graph, row, scaled, len(mean))
+    return values, _absent(graph, row, encoder, len(mean))
 
 
-def _absent(graph: Any, row: str, scaled: Sequence[Any], width: int) -> str:
-    """Return the name of (n, f) 1 where a feature that may be absent is; '' where none may be."""
-    kept = [i for i, each in enumerate(scaled) if each.missing]
-    if not kept:
+def _absent(graph: Any, row: str, encoder: Encoder, width: int) -> str:
+    """Return the name of what tells of absent features, '' where none may be: a column per raw column, or per feature if vectors may be."""
+    scaled = (*encoder.numeric, *encoder.embedding)
+    if not any(each.missing for each in scaled):
         return ""
-    edges = np.concatenate([[0], np.cumsum([len(each.mean) for each in scaled])])
-    belongs = np.zeros((width, len(kept)), np.float32)
-    for column, i in enumerate(kept):
-        belongs[edges[i] : edges[i + 1], column] = 1
     missing = graph.node("Cast", graph.node("IsNaN", row), to=1)
+    if not any(vector.missing for vector in encoder.embedding):
+        return missing
+    belongs = np.zeros((width, len(scaled)), np.float32)
+    feature = np.repeat(np.arange(len(scaled)), [len(each.mean) for each in scaled])
+    belongs[np.arange(len(feature)), feature] = 1
     count = graph.node("MatMul", missing, graph.constant(belongs))
     return graph.node("Clip", count, graph.constant(0.0), graph.constant(1.0))
+
+
+def _absent_rows(encoder: Encoder, weight: Floats, *, pooled: bool) -> Floats:
+    """Return the weights of what `_absent` tells; (F, out) are those of the indicators."""
+    scaled = (*encoder.numeric, *encoder.embedding)
+    weight = weight * np.array([each.missing for each in scaled])[:, None]
+    if any(vector.missing for vector in encoder.embedding):
+        return weight
+    others = sum(len(vector.mean) for vector in encoder.embedding)
+    others += sum(len(tokens.pooled.mean) for tokens in encoder.sequence) if pooled else 0
+    return np.concatenate([weight[: len(encoder.numeric)], np.zeros((others, weight.shape[1]))])
 
 
 def _word_rows(graph: Any, encoder: Encoder) -> str:
@@ -168,21 +178,22 @@ def _histograms(graph: Any, encoder: Encoder) -> list[str]:
         index = graph.node("Mod", index, graph.constant(bins, np.int32))
     index = graph.node("Add", index, graph.constant(cells, np.int32))
     real = graph.node("Cast", graph.node("GreaterOrEqual", tokens, graph.constant(0, np.int32)), to=1)
-    rows = graph.node("Shape", tokens, start=0, end=1)
-    zeros = graph.node("Expand", graph.constant(np.zeros((1, start))), graph.node("Concat", rows, graph.constant([1], np.int64), axis=0))
+    zeros = graph.node("MatMul", real, graph.constant(np.zeros((len(cells), start))))
     counts = graph.node("ScatterElements", zeros, index, real, axis=1, reduction="add")
     add_up, at = np.zeros((start, start)), 0
     for block in sums:
         add_up[at : at + len(block), at : at + len(block)] = block
         at += len(block)
     of_window = np.repeat(np.arange(len(widths)), widths)
-    totals = add_up @ (of_window[:, None] == np.arange(len(widths)))
-    both = graph.node("MatMul", counts, graph.constant(np.concatenate([add_up, totals], axis=1)))
-    inside, total = graph.nodes_of("Split", both, graph.constant([start, len(widths)], np.int64), outputs=2, axis=1)
-    divisor = graph.node("Gather", graph.node("Max", total, graph.constant(1.0)), graph.constant(of_window, np.int64), axis=1)
+    totals = add_up @ (of_window[:, None] == np.arange(len(widths)))  # (cells, windows)
     last = np.cumsum([len(windows(sequence.length)) for sequence in encoder.sequence]) - 1
-    whole = graph.node("Gather", total, graph.constant(last, np.int64), axis=1)
-    return [graph.node("Div", inside, divisor), graph.node("Log", graph.node("Add", whole, graph.constant(1.0)))]
+    gather = np.concatenate([add_up, totals[:, of_window], totals[:, last]], axis=1)
+    # a count over its window's total, which is whole or, beside a count of zero, all but zero; and 1 + the length
+    bias = np.concatenate([np.zeros(start), np.full(start, 1e-30), np.ones(len(last))])
+    summed = graph.node("Gemm", counts, graph.constant(gather), graph.constant(bias))
+    sizes = graph.constant([start, start, len(last)], np.int64)
+    inside, total, length = graph.nodes_of("Split", summed, sizes, outputs=3, axis=1)
+    return [graph.node("Div", inside, total), graph.node("Log", length)]
 
 
 def _histogram_order(encoder: Encoder) -> Ints:

@@ -18,7 +18,7 @@ from paretune.serving.scoring import FeatureError, Inputs
 from paretune.value.features import Encoder
 
 _MOST = float(np.finfo(np.float32).max)
-_TOKENS = np.iinfo(np.int32)
+_LARGEST_TOKEN = int(np.iinfo(np.int32).max)
 _BYTES = (bytes, bytearray, memoryview)
 _NUMBERS = (float, int, np.floating, np.integer)
 
@@ -201,14 +201,14 @@ def _vector_reader(feature: Feature) -> Callable[[Any], Any]:
                 raise FeatureError(
                     feature.name, f"has {len(value)} bytes, not {feature.size} numbers of float16 or float32 (little endian)"
                 )
-            numbers = np.frombuffer(value, dtype=kind)
+            numbers: Any = np.frombuffer(value, dtype=kind)
         else:
             numbers = _listed(feature, value, kinds="fiu", of="numbers", allowed=_NUMBERS)
             if len(numbers) != feature.size:
                 raise FeatureError(feature.name, f"has {len(numbers)} numbers, not {feature.size}")
             if numbers.dtype.itemsize > 4 and not (np.abs(numbers, dtype=np.float64) <= _MOST).all():
                 raise FeatureError(feature.name, "holds a number that is not finite in float32")
-        if not np.isfinite(numbers).all():
+        if b"\0" in np.isfinite(numbers).tobytes():  # twice as quick as all()
             raise FeatureError(feature.name, "holds a number that is not finite in float32")
         return numbers.astype(np.float32)[None]
 
@@ -220,14 +220,14 @@ def _tokens_reader(feature: Feature) -> Callable[[Any], Any]:
         if isinstance(value, _BYTES):
             if (len(value) if isinstance(value, bytes) else memoryview(value).nbytes) % 2:
                 raise FeatureError(feature.name, f"has {len(value)} bytes, not whole tokens of int16 (little endian)")
-            tokens = np.frombuffer(value, dtype="<i2")
+            tokens: Any = np.frombuffer(value, dtype="<i2")
         else:
             tokens = _listed(feature, value, kinds="iu", of="whole numbers", allowed=(int, np.integer))
-        if tokens.size and (tokens.min() < -1 or tokens.max() > _TOKENS.max):
+        if len(tokens) and _outside(tokens):
             raise FeatureError(feature.name, "holds a token that is neither -1 (padding) nor a whole number in int32")
         row = np.full((1, feature.size), -1, dtype=np.int32)
         newest = tokens[-feature.size :]
-        if newest.size:
+        if len(newest):
             row[0, -len(newest) :] = newest
         return row
 
@@ -243,7 +243,7 @@ _READERS: dict[str, Callable[[Feature], Callable[[Any], Any]]] = {
 
 
 def _listed(feature: Feature, value: Any, *, kinds: str, of: str, allowed: tuple[type, ...]) -> Any:
-    """Return a list, tuple or array as a 1-D array of one of the kinds.
+    """Return a list, tuple or array of the kinds, numbers that may be fractions as an array.
 
     Raises:
         FeatureError: it is none, or holds something else.
@@ -256,13 +256,21 @@ def _listed(feature: Feature, value: Any, *, kinds: str, of: str, allowed: tuple
         raise FeatureError(feature.name, f"is {_described(value)}, not a list of {of}")
     if not set(map(type, value)) <= _PLAIN[kinds] and any(isinstance(item, bool) or not isinstance(item, allowed) for item in value):
         raise FeatureError(feature.name, f"holds something else than {of}")
+    if "f" not in kinds:
+        return value
     try:
-        return np.array(value, dtype=np.float64 if "f" in kinds else np.int64)
-    except (OverflowError, ValueError):
+        return np.array(value, dtype=np.float64)
+    except OverflowError:
         raise FeatureError(feature.name, "holds a number that is too large") from None
 
 
 _PLAIN: dict[str, set[type]] = {"fiu": {float, int}, "iu": {int}}
+
+
+def _outside(tokens: Any) -> bool:
+    if isinstance(tokens, np.ndarray):
+        return bool(tokens.min() < -1 or (tokens.dtype.itemsize > 2 and tokens.max() > _LARGEST_TOKEN))
+    return bool(min(tokens) < -1 or max(tokens) > _LARGEST_TOKEN)
 
 
 def _encodable(text: str) -> bool:

@@ -26,7 +26,7 @@ class NumpyScorer:
     parts: Parts
     scale: Floats  # (M,)
     reader: Reader
-    dtype: Any = np.float32
+    dtype: Any = np.float64  # costs little, and takes the reference's action always
 
     def read(self, features: Mapping[str, Any]) -> Inputs:
         """Return the model's inputs of one request.

@@ -11,14 +11,14 @@ import numpy as np
 
 from paretune.records import PRODUCTION, Floats, Ints
 from paretune.serving.parts import Member, Parts
-from paretune.serving.reference_paper import paper_values
+from paretune.serving.reference_paper import paper_values, probability
 from paretune.serving.scoring import Inputs
 from paretune.surface.grid import log_coordinates, polynomial_basis
 from paretune.value.features import BUCKETS, LARGEST, Encoder, windows
 from paretune.value.replay import grid_weights
 from paretune.value.ridge import DEGREE
 from paretune.value.smooth import steps_basis
-from paretune.value.trunk import TRUNK_ARRAYS, logistic, trunk_output
+from paretune.value.trunk import TRUNK_ARRAYS, trunk_output
 
 
 def reference_values(parts: Parts, inputs: Inputs, *, scale: Floats, dtype: Any = np.float64) -> Floats:
@@ -69,7 +69,7 @@ def member_values(member: Member, inputs: Inputs, actions: Floats, *, dtype: Any
         basis = steps_basis(surface, log_coordinates(surface, actions)).astype(dtype)
         values = out[:, None, :m] + basis @ arrays["shared"].T + out[:, None, m:] * (basis @ arrays["personal"].T)
         clipped = np.array(member.origin.clipped)
-        values[:, :, clipped] = logistic(values[:, :, clipped])
+        values[:, :, clipped] = probability(values[:, :, clipped])
         return values
     mix, components = grid_weights(surface, actions).astype(dtype), arrays["components"]
     out, r = out * arrays["scale"], len(components)

@@ -9,7 +9,6 @@ import numpy as np
 from paretune.records import Bools, Floats, Ints
 from paretune.surface.grid import linear_coordinates
 from paretune.surface.heads import Surface
-from paretune.value.trunk import logistic
 
 EPSILON = 1e-5  # of torch's layer and batch norms
 
@@ -47,7 +46,7 @@ def paper_values(
         x = (x - arrays[f"norms.{i}.running_mean"]) / spread * arrays[f"norms.{i}.weight"] + arrays[f"norms.{i}.bias"]
         x = _relu(_linear(arrays, f"linears.{i}", x))
     out = _linear(arrays, "heads", x)
-    return np.where(np.array(clipped), logistic(out), out)
+    return np.where(np.array(clipped), probability(out), out)
 
 
 def state_vector(arrays: dict[str, Floats], dense: Floats, slots: Ints, tokens: Ints, sizes: dict[str, Any]) -> Floats:
@@ -90,3 +89,8 @@ def _linear(arrays: dict[str, Floats], name: str, x: Floats) -> Floats:
 
 def _relu(x: Floats) -> Floats:
     return np.maximum(x, 0)
+
+
+def probability(z: Floats) -> Floats:
+    """Return 1 / (1 + exp(-z)), with all digits also where it is small."""
+    return 1 / (1 + np.exp(np.minimum(-z, 80.0)))
