@@ -90,6 +90,7 @@ def test_a_file_that_is_no_plan_changes_nothing_and_says_so_until_it_is_mended(s
     source.path.unlink()
     follower.look()
     assert "cannot be read" in runtime.state().problems[0]
+    assert runtime.state().ready  # the plan in force is followed whole
     assert some_decisions(runtime) == before
     write_plan(plan_on(runtime.state().bundles[0], 2), source.path)
     follower.look()
@@ -173,6 +174,7 @@ def test_a_corrupt_bundle_without_last_known_good_costs_its_arm_only(store: Path
     (store / "bundles" / "one" / "manifest.json").write_bytes(b"on")
     runtime = load(store, state_dir=None)
     assert {(d[0], d[4]) for d in some_decisions(runtime)} == {(STATIC, Reason.NO_MODEL)}
+    assert not runtime.state().ready
     assert any("differs from its checksum" in problem for problem in runtime.state().problems)
 
 

@@ -17,9 +17,10 @@ class RuntimeState:
     breakers: Mapping[str, str]  # fingerprint -> closed, open, half-open
     threads: int  # of the model
     busy: int  # of them, also those that are stuck
-    problems: tuple[str, ...]  # what is not as the plan says, newest first; empty = all is well
+    problems: tuple[str, ...]  # of plan files, bundles and the last known good copy, newest first; empty = all is well
+    unmet: tuple[str, ...] = ()  # those of them that keep a part of the plan in force from being followed
 
     @property
     def ready(self) -> bool:
-        """Whether a plan is in force and all of it can be followed."""
-        return self.plan > 0 and not self.problems
+        """Whether a plan is in force and all of it can be followed; a plan file that cannot be read takes nothing from that."""
+        return self.plan > 0 and not self.unmet

@@ -156,6 +156,8 @@ class Runtime:
     def decide(self, request: Request, *, received: float | None = None) -> Decision:
         """Return the weights of a request; never an error, never later than the deadline plus a wake-up.
 
+        A budget that is spent before the model is asked ends in `FALLBACK:timeout`; what asks no model is answered all the same.
+
         Args:
             request: whatever arrived.
             received: when it did, as the clock tells it; the budget counts from there. None = now.
@@ -218,6 +220,7 @@ class Runtime:
             threads=self._workers.threads if self._workers else 0,
             busy=self._workers.busy if self._workers else 0,
             problems=(*reversed([*self._problems.values()]), *snapshot.problems),
+            unmet=snapshot.problems,
         )
 
     @property
