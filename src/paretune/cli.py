@@ -62,6 +62,7 @@ COMMANDS = (
     sessions,
     calibrate,
     distil,
+    export,
     plan,
     serve,
     continuous,
