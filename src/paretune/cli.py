@@ -21,8 +21,8 @@ from paretune.commands.export import export
 from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
-from paretune.commands.plan import plan
 from paretune.commands.join import join
+from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
 from paretune.commands.serve import serve
@@ -66,7 +66,6 @@ COMMANDS = (
     plan,
     serve,
     continuous,
-    export,
     report,
     version,
 )  # in the order of the journey
