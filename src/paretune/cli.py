@@ -22,9 +22,11 @@ from paretune.commands.export import export
 from paretune.commands.headroom import headroom
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
+from paretune.commands.join import join
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.report import report
+from paretune.commands.serve import serve
 from paretune.commands.sessions import sessions
 from paretune.commands.simulate import simulate
 from paretune.commands.surface import surface
@@ -54,6 +56,7 @@ COMMANDS = (
     headroom,
     plan_exploration,
     simulate,
+    join,
     train,
     isolate,
     sweep,
@@ -63,6 +66,7 @@ COMMANDS = (
     distil,
     export,
     plan,
+    serve,
     continuous,
     report,
     version,

@@ -11,7 +11,7 @@ since the front of policies that maximise c'V has the normal c. With k(c, c') = 
     G ~ N(0, a^2 (1 + k) / 2 + (rise |T|)^2 k),    T ~ N(0, 1 + c'c + t^2 k)
 
 so the gain is doubted where the front passes production; far along the front it grows with the distance, whoever is served. The scales a
-(half-Cauchy around the usual gain) and t (any) are weighted by how well they explain the sweep's own estimates (empirical Bayes).
+(half-Cauchy around the usual gain), t and rise (any) are weighted by how well they explain the sweep's own estimates (empirical Bayes).
 The errors have the clustered covariance of the estimates. Policies that are clearly below a floor stay as they were estimated: nothing
 about them is open. Sources: Efron, *Large-Scale Inference* (2010), ch. 1; Gelman (2006) for the half-Cauchy; Andrews, Kitagawa, McCloskey
 (2024), *Inference on winners*, for what goes wrong without.
@@ -32,7 +32,7 @@ from paretune.records import Bools, Floats
 GAINS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)  # a
 USUAL = 0.01  # published gains of personal weights lie between a tenth of a per cent and some
 BENDS = (0.01, 0.04, 0.16, 0.64)  # t
-RISE = 0.06  # gain per distance along the front, about a mean one of the simulated feed's development seed
+RISES = (0.0, 0.03, 0.06, 0.12, 0.24)  # gain per distance along the front
 REACH = 0.35  # l, where a scalarisation runs from 0 to 1
 SETTLED = 3.0  # standard errors below a floor at which nothing is open
 _OWN = 2e-4  # what no smooth curve explains; keeps the matrices regular where two policies are the same
@@ -77,7 +77,8 @@ def believe(
     mean[has] = estimate.value[has]
     draws[:, has] = multiplier_draws(estimate.influence[:, has], replicates=replicates, rng=rng) + mean[has]
     error = draws.std(axis=0)
-    open_ = has & np.logical_and.reduce(np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors, axis=1)
+    uncertain = np.logical_or.reduce(error > 0, axis=1)  # one that serves what production does has a lift of exactly zero
+    open_ = has & uncertain & np.logical_and.reduce(np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors, axis=1)
     if open_.any():
         alone = np.zeros(size, np.bool_) if apart is None else apart
         kept = estimate.of_policies(np.flatnonzero(open_))
@@ -96,8 +97,8 @@ def _posterior(kept: Estimate, scalarisations: Floats, apart: Bools) -> list[tup
     gain, place, bend, rise = _shapes(scalarisations, kept.value, apart)
     own = _OWN**2 * np.eye(len(seen))
     found, likelihoods = [], []
-    for a, t in product(GAINS, BENDS):
-        prior = a**2 * gain + RISE**2 * rise + place + t**2 * bend + own
+    for a, t, slope in product(GAINS, BENDS, RISES):
+        prior = a**2 * gain + slope**2 * rise + place + t**2 * bend + own
         factor = cho_factor(prior + noise, lower=True)
         explained = cho_solve(factor, seen)
         likelihoods.append(np.log(_plausible(a)) - 0.5 * seen @ explained - np.log(np.diag(factor[0])).sum())

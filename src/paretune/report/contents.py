@@ -71,7 +71,8 @@ def _choice(findings: Findings, pictures: tuple[alt.TopLevelMixin, ...]) -> Sect
         notes = (warning, *notes)
     turned = minimised_of(findings.config)
     tables = [picks_table(findings.front, online=findings.online, truth=findings.truth, minimised=turned)]
-    tables += [guardrails_table(findings.front)] * (findings.front.guarded is not None)
+    if findings.front.guarded is not None:
+        tables.append(guardrails_table(findings.front))
     return Section("What to choose from", (_axes(findings.config), *notes), (*pictures, *tables))
 
 

@@ -58,3 +58,4 @@ class Decision:
     reason: Reason
     detail: str = ""  # e.g. the feature that was wrong
     elapsed_s: float = 0.0
+    heads: tuple[str, ...] = ()  # (m,) whose weights these are, by the plan that decided; empty where nobody asked a runtime

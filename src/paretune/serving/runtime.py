@@ -153,7 +153,7 @@ class Runtime:
             runtime._kept(best)
         return runtime
 
-    def decide(self, request: Request, *, received: float | None = None) -> Decision:
+    def decide(self, request: Request, *, received: float | None = None, admit: bool = True) -> Decision:
         """Return the weights of a request; never an error, never later than the deadline plus a wake-up.
 
         A budget that is spent before the model is asked ends in `FALLBACK:timeout`; what asks no model is answered all the same.
@@ -161,13 +161,15 @@ class Runtime:
         Args:
             request: whatever arrived.
             received: when it did, as the clock tells it; the budget counts from there. None = now.
+            admit: False where the caller knows that there is no time for a model: a request that needs one is answered at once with
+                `FALLBACK:overload`; fixed weights and uniform exploration, which need none, are served as ever.
         """
         snapshot, now = self._snapshot, self._clock()
         start = now
         try:
             if received is not None and received < now:  # a time of receipt in the future, or none at all, gives no longer budget
                 start = received
-            return self._decided(snapshot, request, start)
+            return self._decided(snapshot, request, start, admit)
         except _NoAnswer as failure:
             return self._fallback(snapshot, request, start, failure.reason, failure.detail)
         except Exception as error:  # noqa: BLE001  (broad: on the serving path; a request that nobody foresaw is still answered)
@@ -259,7 +261,7 @@ class Runtime:
         except (OSError, ParetuneError) as error:  # a full disk stops no switch
             self.note("keep", f"plan {plan.version} is in force, and could not be kept as last known good: {error}")
 
-    def _decided(self, snapshot: Snapshot, request: Request, start: float) -> Decision:
+    def _decided(self, snapshot: Snapshot, request: Request, start: float, admit: bool) -> Decision:
         if snapshot.default is None:
             raise _NoAnswer(Reason.NO_PLAN)
         route = snapshot.default if snapshot.users is None else snapshot.route(_hashed(request.user))
@@ -267,7 +269,7 @@ class Runtime:
         if exploring is not None:
             hashed = _hashed(request.request_id)
             if exploring.split.part(hashed) == 0:
-                explored = self._explored(snapshot, exploring, request, hashed, route, start)
+                explored = self._explored(snapshot, exploring, request, hashed, route, start, admit)
                 if explored is not None:
                     return explored
         if route is None or not route.is_policy:
@@ -277,12 +279,12 @@ class Runtime:
         if model is None:
             raise _NoAnswer(Reason.NO_MODEL, route.problem)
         scalarisation = self._scalarisation(route, request.cohort)
-        choice = self._answer(model, partial(asked, model.scorer, request.features, scalarisation), request, start)
+        choice = self._answer(model, partial(asked, model.scorer, request.features, scalarisation), request, start, admit)
         action = int(choice.action)
         return self._decision(snapshot, request, start, model.table[action], action, route.name, Reason.POLICY)
 
     def _explored(
-        self, snapshot: Snapshot, exploring: Exploring, request: Request, hashed: int, route: Route | None, start: float
+        self, snapshot: Snapshot, exploring: Exploring, request: Request, hashed: int, route: Route | None, start: float, admit: bool
     ) -> Decision | None:
         """Return the decision of a request in the exploration slice, None where the cap is used up."""
         grid, cohort = len(exploring.levels) - 1, request.cohort
@@ -300,7 +302,7 @@ class Runtime:
             if exploring.model is None:
                 raise _NoAnswer(Reason.NO_MODEL, exploring.problem)
             ask = partial(asked_all, exploring.model.scorer, request.features, exploring.family)
-            choices = self._answer(exploring.model, ask, request, start)
+            choices = self._answer(exploring.model, ask, request, start, admit)
             action, propensity = mixture_action(hashed, exploring.draw_key, choices, actions=grid, floor=exploring.floor)
         else:
             action = uniform_action(hashed, exploring.draw_key, actions=grid)
@@ -319,12 +321,14 @@ class Runtime:
             return route.scalarisation
         return found
 
-    def _answer(self, model: Model, ask: Callable[[], Any], request: Request, start: float) -> Any:
+    def _answer(self, model: Model, ask: Callable[[], Any], request: Request, start: float, admit: bool) -> Any:
         """Return what the model says before the deadline.
 
         Raises:
             _NoAnswer: it says nothing that can be served.
         """
+        if not admit:
+            raise _NoAnswer(Reason.OVERLOAD, "over capacity")
         if not isinstance(request.features, Mapping):
             raise _NoAnswer(Reason.BAD_INPUT, f"features are a {type(request.features).__name__}, not a mapping")
         now, breaker = self._clock(), model.breaker
@@ -368,14 +372,16 @@ class Runtime:
         propensity: float = 1.0,
         detail: str = "",
     ) -> Decision:
-        return Decision(request.request_id, weights, action, arm, snapshot.version, propensity, reason, detail, self._clock() - start)
+        took = self._clock() - start
+        return Decision(request.request_id, weights, action, arm, snapshot.version, propensity, reason, detail, took, snapshot.heads)
 
     def _fallback(self, snapshot: Snapshot, request: Request, start: float, reason: Reason, detail: str) -> Decision:
         arm, request_id = "", getattr(request, "request_id", "")
         with suppress(Exception):  # broad: the same request has just been more than the code could take
             arm = getattr(snapshot.route(_hashed(request.user)), "name", "")
         elapsed_s = self._clock() - start
-        return Decision(request_id, snapshot.static, PRODUCTION, arm, snapshot.version, 1.0, reason, detail[:_LONGEST_DETAIL], elapsed_s)
+        said = detail[:_LONGEST_DETAIL]
+        return Decision(request_id, snapshot.static, PRODUCTION, arm, snapshot.version, 1.0, reason, said, elapsed_s, snapshot.heads)
 
 
 def _hashed(value: Id) -> int:

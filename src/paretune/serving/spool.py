@@ -23,12 +23,12 @@ from paretune.config import Config
 from paretune.errors import ConfigError
 from paretune.serving.decide import Decision, Request
 from paretune.serving.decision_rows import Row, RowWriter, rows_frame
-from paretune.serving.journal import SUFFIX, Journal, read_journal, sync_folder, take_over
+from paretune.serving.journal import SUFFIX, Journal, Recovered, read_journal, sync_folder, take_over
 from paretune.serving.outbox import Entry, Outbox
 from paretune.serving.sinks import SinkCounts
 
 _BATCH = 2_000  # decisions journalled at a time
-_SLICE = 64  # decisions encoded before other threads get a turn
+_SLICE = 256  # rows worked on before other threads get a turn
 _RETRY_S = 0.5  # between attempts on a disk that says no
 
 
@@ -196,7 +196,7 @@ class Spool:
                 finally:
                     os.close(descriptor)
             self._unconverted -= 1
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  a journal that cannot be turned stays as it is, and must not stop the thread
             self._refused(error)
             return False
         return True
@@ -209,14 +209,23 @@ class Spool:
                 self._recovered += len(found.rows)
             self._torn += found.torn_bytes
             if found.rows:
-                write_parquet(part, rows_frame(found.rows, found.schema))
+                write_parquet(part, _frame(found))
                 self._parts += 1
         journal.unlink()
         sync_folder(journal.parent)
 
-    def _refused(self, error: OSError) -> None:
+    def _refused(self, error: Exception) -> None:
         self._refusals += 1
         self._error = str(error)
+
+
+def _frame(found: Recovered) -> pl.DataFrame:
+    """Return a journal's rows as a table, made in slices so that no decision waits for the whole of it."""
+    slices = []
+    for start in range(0, len(found.rows), _SLICE):
+        slices.append(rows_frame(found.rows[start : start + _SLICE], found.schema))
+        time.sleep(0)
+    return pl.concat(slices)
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:

@@ -1,0 +1,51 @@
+"""`paretune join`: served decisions and what users did, as an exploration log. An edge: the terminal, files."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, plain, remark, say, show_json
+
+
+def join(
+    decisions: Annotated[Path, typer.Argument(metavar="DECISIONS", help="Folder of the decision spool.")],
+    events: Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet or NDJSON files: request_id, event, ts, item, count.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="LOGS", help="The log; runs add to it.")] = Path("logs"),
+    config: ConfigOption = CONFIG,
+    settle: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Hours after the reward window before a row is written.")] = 1.0,
+    immature: Annotated[bool, typer.Option("--immature", help="Write rows whose reward window is still open, too.")] = False,
+    now: Annotated[datetime | None, typer.Option(metavar="TIME", help="Time of this run (UTC); else the clock's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join decisions and events into an exploration log.
+
+    Run it as often as you like: files are read once, a request is written once, rows wait until their reward window is over.
+    Events named like an objective, its column or a head are counted; `candidates` events bring lists.
+
+    \b
+    Examples:
+      paretune join spool/ events/ --output logs/
+      paretune join spool/ events/ -o logs/ --settle 6 --json
+      paretune join spool/ events/ -o preview/ --immature
+    """
+    from paretune.errors import LogError
+    from paretune.logs.intake import join_files
+
+    settings = configuration(config)
+    now_us = None if now is None else round(now.replace(tzinfo=now.tzinfo or UTC).timestamp() * 1e6)
+    found = join_files(decisions, events, output, settings, now_us=now_us, settle_h=settle, immature=immature)
+    if as_json:
+        show_json({"output": output, **plain(found)})
+    else:
+        for what, counts in (("decisions", found.decisions), ("events", found.events)):
+            say(f"{what:<10} " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        say(f"{found.files} files written to {output}; the counts {'add up' if found.adds_up else 'do not add up'}")
+    if not found.adds_up:
+        raise LogError("the counts of the join do not add up", hint="keep the input and report it; nothing was removed")
+    if found.decisions.get("rejected"):
+        remark(f"rejected decisions and why: {output / '_join' / 'rejected' / 'decisions'}")

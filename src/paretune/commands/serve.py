@@ -1,0 +1,68 @@
+"""`paretune serve`: decisions over HTTP. An edge: the terminal, HTTP."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paretune.commands.output import JsonOption
+
+
+def serve(
+    *,
+    plan: Annotated[Path, typer.Option(metavar="FILE", help="Plan to follow, from `paretune plan`; changes are picked up.")] = Path(
+        "plan.json"
+    ),
+    bundles: Annotated[Path, typer.Option(metavar="DIR", help="Folder of exported policies, from `paretune export`.")] = Path("bundles"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8077,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; one per core that the service may use.")] = 1,
+    deadline_ms: Annotated[float, typer.Option(min=0.1, help="Budget of a decision; what is late is served the static weights.")] = 10.0,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the last known good plan and bundles here, for starts without their source.")
+    ] = None,
+    spool: Annotated[Path | None, typer.Option(metavar="DIR", help="Log decisions to this folder, for `paretune join`.")] = None,
+    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Names the features that are logged.")] = Path(
+        "paretune.toml"
+    ),
+    poll_s: Annotated[float, typer.Option(min=0.05, help="Seconds between looks at the plan.")] = 1.0,
+    drain_s: Annotated[float, typer.Option(min=0, help="Seconds that /readyz says 503 before a stopped service ends.")] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve weights per request over HTTP.
+
+    POST /v1/decide and /v1/decide/batch take JSON or MessagePack; /readyz, /livez, /metrics and /openapi.json are for those
+    who run it. Every question is answered with weights; when something is wrong these are the static ones, with a reason.
+
+    \b
+    Examples:
+      paretune serve --plan plan.json --bundles bundles
+      paretune serve --workers 4 --spool spool --state /var/lib/paretune
+      curl -s localhost:8077/v1/decide -H 'content-type: application/json' -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
+    """
+    from paretune.serving.server import Settings
+    from paretune.serving.server import serve as serve_forever
+
+    settings = Settings(
+        bundles=str(bundles),
+        plan=str(plan),
+        host=host,
+        port=port,
+        workers=workers,
+        deadline_ms=deadline_ms,
+        state=str(state or ""),
+        spool=str(spool or ""),
+        config=str(config) if spool else "",
+        poll_s=poll_s,
+        drain_s=drain_s,
+    )
+    address = f"http://{host}:{port}"
+    if as_json:
+        print(json.dumps({"address": address, "workers": workers, "plan": str(plan)}), flush=True)
+    else:
+        print(f"decisions at {address}/v1/decide (ready when {address}/readyz says 200)", file=sys.stderr, flush=True)
+    serve_forever(settings)

@@ -1,0 +1,188 @@
+"""The decision service as processes: uvicorn around the application, one runtime and one spool per process. An edge: HTTP, signals, files.
+
+The rules: what a process needs to know travels in one environment variable; on SIGTERM `/readyz` says 503 at once, the process goes on
+answering for the drain time, then answers what it has begun and closes its spool. A process that dies is replaced by uvicorn's supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from paretune.config import Config, load_config
+from paretune.errors import ConfigError
+from paretune.serving.app import RECEIVED, DecisionApp, Limits
+from paretune.serving.runtime import Runtime
+from paretune.serving.sinks import DecisionSink
+from paretune.serving.sources import PlanFile, follow
+from paretune.serving.spool import Spool
+
+SETTINGS: Final = "PARETUNE_SERVE"  # environment variable with the settings, for the processes that uvicorn starts
+_HAND_OVER_S: Final = 0.5
+_SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a process of the service needs to know."""
+
+    bundles: str
+    plan: str
+    host: str = "127.0.0.1"
+    port: int = 8077
+    workers: int = 1
+    deadline_ms: float = 10.0
+    state: str = ""  # folder of the last known good plan and bundles; empty keeps none
+    spool: str = ""  # folder of decisions; empty = not logged
+    config: str = ""  # paretune.toml with the columns of the spool
+    poll_s: float = 1.0
+    drain_s: float = 1.0
+    body_bytes: int = 1 << 20
+
+
+class PromptProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, which also notes when the first bytes of a request were read."""
+
+    _read_at = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived."""
+        self._read_at = time.monotonic()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self.scope[RECEIVED] = self._read_at  # type: ignore[typeddict-unknown-key]
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal says otherwise.
+
+    Raises:
+        ConfigError: plan, bundles or configuration cannot be read, or the address is taken.
+    """
+    runtime_of(settings).close()  # what cannot start says so here, once, and not in every process
+    _log_config(settings)
+    os.environ[SETTINGS] = msgspec.json.encode(settings).decode()
+    with tempfile.TemporaryDirectory(prefix="paretune-metrics-") as shared:
+        if settings.workers > 1:
+            os.environ[_SHARED] = shared
+        uvicorn.run(
+            "paretune.serving.server:application",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            http=PromptProtocol,
+            ws="none",
+            loop="auto",
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=10,
+        )
+
+
+def runtime_of(settings: Settings) -> Runtime:
+    """Return a runtime of the settings' plan, or of the last known good one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    state = Path(settings.state) if settings.state else None
+    return Runtime.load(Path(settings.bundles), Path(settings.plan), state_dir=state, deadline_s=settings.deadline_ms / 1e3)
+
+
+def sink_of(settings: Settings) -> DecisionSink | None:
+    """Return where decisions are logged.
+
+    Raises:
+        ConfigError: the folder cannot be made, or nothing says which features it holds.
+    """
+    config = _log_config(settings)
+    if config is None:
+        return None
+    return Spool(settings.spool, config)
+
+
+def _log_config(settings: Settings) -> Config | None:
+    if not settings.spool:
+        return None
+    if not settings.config:
+        raise ConfigError(
+            "decisions cannot be logged without a configuration", hint="name it with --config; it says which features a row has"
+        )
+    return load_config(settings.config)
+
+
+def application() -> Callable[..., Awaitable[None]]:
+    """Return the application of this process, its settings read from the environment."""
+    settings = msgspec.json.decode(os.environ[SETTINGS], type=Settings)
+    return Process(settings)
+
+
+class Process:
+    """One process of the service: begins and ends with the application's lifespan."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.app: DecisionApp | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        """Serve one call; before the first and after the last, set up and clear away."""
+        if scope["type"] != "lifespan":
+            if self.app is not None:
+                await self.app(scope, receive, send)
+            return
+        await receive()
+        runtime, sink = runtime_of(self.settings), sink_of(self.settings)
+        limits, version = Limits(body_bytes=self.settings.body_bytes), importlib.metadata.version("paretune")
+        self.app = app = DecisionApp(runtime, sink=sink, limits=limits, version=version)
+        follower = follow(runtime, PlanFile(Path(self.settings.plan)), every_s=self.settings.poll_s)
+        self._drain_on_sigterm(app)
+        counting = asyncio.create_task(_hand_over(app))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        counting.cancel()
+        with suppress(asyncio.CancelledError):
+            await counting
+        follower.stop()
+        if sink is not None:
+            await asyncio.to_thread(sink.close)
+        app.hand_over()
+        runtime.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _drain_on_sigterm(self, app: DecisionApp) -> None:
+        """Have SIGTERM turn `/readyz` to 503 first, and end the process after the drain time."""
+        after, loop = signal.getsignal(signal.SIGTERM), asyncio.get_running_loop()
+
+        def leave(number: int, frame: FrameType | None) -> None:
+            if app.draining or not callable(after):
+                return
+            app.draining = True
+            loop.call_soon_threadsafe(loop.call_later, self.settings.drain_s, after, number, frame)
+
+        signal.signal(signal.SIGTERM, leave)
+
+
+async def _hand_over(app: DecisionApp) -> None:
+    while True:
+        await asyncio.sleep(_HAND_OVER_S)
+        app.hand_over()
