@@ -9,13 +9,16 @@ from paretune import errors
 from paretune.errors import (
     ArtefactError,
     ConfigError,
+    ConflictError,
     DataError,
+    ForbiddenError,
     GateError,
     LogError,
     MissingExtraError,
     NoOverlapError,
     ParetuneError,
     SurfaceError,
+    UnreachableError,
 )
 
 SOURCE = Path(__file__).parents[1] / "src" / "paretune"
@@ -33,6 +36,9 @@ NAMES = {name for name, kind in vars(errors).items() if isinstance(kind, type) a
         (ArtefactError, 3),
         (GateError, 4),
         (NoOverlapError, 4),
+        (ConflictError, 4),
+        (ForbiddenError, 4),
+        (UnreachableError, 5),
     ],
 )
 def test_each_branch_has_its_exit_code(kind: type[ParetuneError], code: int) -> None:
@@ -48,7 +54,7 @@ def test_the_hint_stands_under_the_message_and_the_message_alone_without_one() -
 
 def test_no_error_is_missing_from_the_table_above() -> None:
     assert {"ParetuneError", *(kind.__name__ for kind in (ConfigError, SurfaceError, MissingExtraError))} <= NAMES
-    assert len(NAMES) == 9, "give a new error its exit code in the table"
+    assert len(NAMES) == 12, "give a new error its exit code in the table"
 
 
 def test_every_error_that_is_raised_says_what_to_do() -> None:

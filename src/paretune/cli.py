@@ -1,7 +1,8 @@
 """The command line: which commands there are, and what an error looks like. An edge: the terminal, the exit code.
 
 The rule: an error of ours is one message with a hint on standard error and its own exit code; anything else is exit 1 and a way to
-see more. Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 gate failed, 130 interrupted.
+see more. Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 gate failed, 5 service unreachable,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors sh
 app = typer.Typer(
     name="paretune",
     help="Personal utility weights for multi-task rankers: explore a little, learn the value of weights, choose from an honest front.",
-    epilog="Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 the data cannot tell, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 the data cannot tell or a rule says no, "
+    "5 unreachable, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

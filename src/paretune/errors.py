@@ -56,3 +56,17 @@ class GateError(ParetuneError):
 
 class NoOverlapError(GateError):
     """No logged request took the target policy's action, so nothing can be said of the policy."""
+
+
+class ConflictError(GateError):
+    """Somebody else was faster, or what is asked for does not follow from the state things are in; nothing was changed."""
+
+
+class ForbiddenError(GateError):
+    """Whoever asks may not do this, or not yet; nothing was changed."""
+
+
+class UnreachableError(ParetuneError):
+    """A database or service does not answer in time."""
+
+    exit_code = 5

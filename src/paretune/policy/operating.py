@@ -7,17 +7,132 @@ from __future__ import annotations
 
 import hashlib
 import json
+from math import isfinite
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import ConfigError
+from paretune.errors import ArtefactError, ConfigError
 from paretune.frontier.front import Front, Policy
 from paretune.frontier.sweep import scalarise
 from paretune.records import Floats
 
 FORMAT = 1
+_AGAIN = "export the policy again with `paretune export`"
+
+
+class PickedAs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As which pick a policy was put forward."""
+
+    label: str
+    verdict: str
+    probability_degrading: float | None  # None = unknown
+
+
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What speaks for a policy."""
+
+    hold_out: tuple[str, ...]  # first and last day; empty where the run does not say
+    estimator: str
+    confidence: float
+    objectives: tuple[str, ...]  # (M,)
+    lifts: dict[str, tuple[float | None, ...]]  # estimate, std_error, low, high, band_low, band_high -> (M,) fractions; None = unknown
+    hits: int
+    requests: int
+    users: int
+    picks: tuple[PickedAs, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The verdict of the first pick; empty where the policy is none."""
+        return self.picks[0].verdict if self.picks else ""
+
+    @property
+    def probability_degrading(self) -> float | None:
+        """Probability that an objective is truly below its floor; None where it is unknown."""
+        return self.picks[0].probability_degrading if self.picks else None
+
+
+class OperatingPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What operating.json holds: a bundle, a trade-off, and the evidence for both together."""
+
+    format: int
+    policy: str  # name on the front
+    kind: str
+    bundle: str  # fingerprint; empty = fixed weights
+    heads: tuple[str, ...]  # (m,)
+    static: tuple[float, ...]  # (m,)
+    objectives: tuple[str, ...]  # (M,)
+    scale: tuple[float, ...] | None  # (M,) of the bundle
+    evidence: Evidence
+    sha256: str  # of all the rest, as canonical JSON
+    scalarisation: tuple[float, ...] = ()  # (M,)
+    cohorts: dict[str, tuple[float, ...]] = {}  # cohort -> (M,)
+    weights: tuple[float, ...] = ()  # (m,) of fixed weights
+
+    @property
+    def fingerprint(self) -> str:
+        """What an approval binds: the hash of bundle, trade-off and evidence."""
+        return self.sha256
+
+    @property
+    def label(self) -> str:
+        """Its name for people: the first pick it is, or the policy's own."""
+        return self.evidence.picks[0].label if self.evidence.picks else self.policy
+
+
+def identity_of(written: dict[str, Any]) -> str:
+    """Return the SHA-256 of canonical JSON: keys sorted, `sha256` left out."""
+    rest = {key: value for key, value in written.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def decode_operating(document: bytes, *, source: str = "operating policy") -> OperatingPolicy:
+    """Return the operating policy in a JSON document, checked.
+
+    Args:
+        document: as `paretune export` writes it.
+        source: named in errors.
+
+    Raises:
+        ArtefactError: it is torn, of another format, was altered after it was written, or cannot be served.
+    """
+    try:
+        written = json.loads(document, parse_constant=_refuse_constant)
+        found = msgspec.convert(written, OperatingPolicy)
+        true = identity_of(written)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # msgspec's and json's errors are ValueErrors
+        raise ArtefactError(f"{source} is no operating policy: {error}", hint=_AGAIN) from None
+    if found.sha256 != true:
+        raise ArtefactError(f"{source} was altered after it was written: its hash differs", hint=_AGAIN)
+    problem = _problem(found)
+    if problem:
+        raise ArtefactError(f"{source} cannot be served: {problem}", hint=_AGAIN)
+    return found
+
+
+def _problem(policy: OperatingPolicy) -> str:
+    m, objectives = len(policy.heads), len(policy.objectives)
+    vectors = [vector for vector in (policy.scalarisation, *policy.cohorts.values()) if vector]
+    if policy.format != FORMAT:
+        return f"format {policy.format}, this release reads format {FORMAT}"
+    if m == 0 or len(policy.static) != m:
+        return f"{len(policy.static)} static weights for heads {list(policy.heads)}"
+    if bool(policy.bundle) == bool(policy.weights) or bool(policy.bundle) != bool(policy.scalarisation):
+        return "it needs a bundle with a scalarisation, or fixed weights"
+    if policy.weights and len(policy.weights) != m:
+        return f"{len(policy.weights)} weights for {m} heads"
+    if any(len(vector) != objectives for vector in vectors):
+        return f"its scalarisations are not over the {objectives} objectives"
+    if not all(isfinite(number) for vector in (*vectors, policy.weights, policy.static) for number in vector):
+        return "it holds a number that is not finite"
+    return ""
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def served_as(policy: Policy, *, front: Front) -> dict[str, Any]:
@@ -104,4 +219,4 @@ def operating_policy(
         **served_as(chosen, front=front),
         "evidence": evidence_of(front, policy, hold_out=hold_out),
     }
-    return {**written, "sha256": hashlib.sha256(json.dumps(written, sort_keys=True, allow_nan=False).encode()).hexdigest()}
+    return {**written, "sha256": identity_of(written)}

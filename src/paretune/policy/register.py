@@ -1,0 +1,255 @@
+"""Operating policies in the registry: published, approved, retired. An edge: the database, the clock.
+
+The rule: each operation is one transaction with its line of the audit trail in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from paretune.errors import ConfigError, ConflictError
+from paretune.policy import rows, states
+from paretune.policy.changes import numbers_in
+from paretune.policy.database import DEADLINE_S, Database
+from paretune.policy.operating import decode_operating
+from paretune.policy.rows import Registered
+from paretune.policy.shelf import Files, get_bundle, get_front, put_bundle, put_front
+from paretune.policy.states import Rules, Standing, State
+from paretune.policy.tables import evidence, policies
+from paretune.policy.tables import rules as rules_table
+
+_LONGEST_NAME = 200  # characters of who acts
+
+
+class PolicyRegister:
+    """Policies with their evidence, and who approved them; for any number of threads and processes."""
+
+    def __init__(
+        self, where: str | Path, *, deadline_s: float = DEADLINE_S, clock: Callable[[], float] = time.time, create: bool = True
+    ) -> None:
+        """Open a registry; its tables are made or brought up to date.
+
+        Args:
+            where: an SQLite file, or the URL of a PostgreSQL database.
+            deadline_s: of each call.
+            clock: seconds since 1970.
+            create: make it where there is none.
+
+        Raises:
+            ConfigError: it cannot be a registry, or there is none.
+            UnreachableError: the database does not answer.
+        """
+        self.database = Database(where, deadline_s=deadline_s)
+        self._clock = clock
+        if not create and self.database.is_sqlite and not Path(str(self.database.url.database)).exists():
+            raise ConfigError(f"there is no registry at {self.database.name}", hint="make one with `paretune publish RUN POLICY`")
+        self.database.migrate()
+
+    @property
+    def name(self) -> str:
+        """Where it lies, for people."""
+        return self.database.name
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.database.close()
+
+    def publish(
+        self,
+        document: bytes,
+        files: Files | None = None,
+        *,
+        by: str,
+        renews: int | None = None,
+        front: bytes | None = None,
+        report: bytes | None = None,
+        note: str = "",
+    ) -> Registered:
+        """Store an operating policy as a draft, or new evidence for one, and return it.
+
+        Args:
+            document: operating.json of `paretune export`.
+            files: of its bundle; None of fixed weights, or where the registry has the bundle.
+            by: who publishes.
+            renews: number of the policy that this is new evidence for; its approval is void from now on.
+            front: front.json of the run it was chosen from.
+            report: report.html of that run.
+            note: why, for people.
+
+        Raises:
+            ArtefactError: the policy or its bundle was altered, or they do not belong together.
+            ConflictError: it is published already, or cannot be renewed.
+        """
+        policy, by = decode_operating(document), named(by)
+
+        def work(connection: Connection) -> Registered:
+            now_us, rules = self._now_us(), rows.rules_of(connection)
+            _refuse_twice(connection, policy.fingerprint)
+            if files is not None and policy.bundle:
+                put_bundle(connection, files, by=by, at_us=now_us)
+            if policy.bundle:
+                get_bundle(connection, policy.bundle)  # refused where it is another one
+            kept = None if front is None else put_front(connection, front, report, by=by, at_us=now_us)
+            if renews is None:
+                number, revision = 1 + (connection.execute(select(func.max(policies.c.number))).scalar() or 0), 1
+                empty = {"approved": "", "approved_by": "", "approved_us": 0}
+                connection.execute(insert(policies).values(number=number, state=State.DRAFT, **empty))
+            else:
+                old = rows.registered(connection, renews, now_us=now_us, rules=rules)
+                if old.state is State.RETIRED:
+                    raise ConflictError(f"policy {renews} is retired", hint="publish it as a new policy")
+                if (old.policy.heads, old.policy.static) != (policy.heads, policy.static):
+                    raise ConflictError(f"policy {renews} is of another surface", hint="publish this one as a new policy")
+                number, revision = renews, old.revision + 1
+            written = {"number": number, "revision": revision, "fingerprint": policy.fingerprint, "document": document}
+            about = {"bundle": policy.bundle or None, "front": kept, "at_us": now_us, "by": by, "note": note}
+            connection.execute(insert(evidence).values(**written, **about))
+            self._note(
+                connection,
+                by,
+                "publish" if renews is None else "renew",
+                f"policy {number}",
+                {"policy": policy.policy, "bundle": policy.bundle, "revision": revision, "front": kept or "", "note": note},
+                evidence=policy.fingerprint,
+                at_us=now_us,
+            )
+            return rows.registered(connection, number, now_us=now_us, rules=rules)
+
+        return self.database.write(work)
+
+    def approve(self, number: int, *, by: str, note: str = "", fingerprint: str | None = None) -> Registered:
+        """Approve a policy with its evidence as they are now, and return it.
+
+        Args:
+            number: of the policy.
+            by: who approves.
+            note: why, for people.
+            fingerprint: of what the approver saw; refused where it is another by now.
+
+        Raises:
+            ForbiddenError: it is one's own, or the evidence is too old.
+            ConflictError: it is approved or retired already, or was changed meanwhile.
+        """
+
+        def change(found: Registered, now_us: int, rules: Rules) -> Standing:
+            if fingerprint is not None and fingerprint != found.policy.fingerprint:
+                raise ConflictError(f"the evidence of policy {number} was changed meanwhile", hint="look at it again")
+            return states.approve(found.standing, by=named(by), now_us=now_us, rules=rules)
+
+        return self._restate(number, change, by=named(by), what="approve", note=note)
+
+    def retire(self, number: int, *, by: str, note: str = "") -> Registered:
+        """Take a policy out of use for good, and return it.
+
+        Raises:
+            ConflictError: it is in force, or retired already.
+        """
+        return self._restate(number, lambda found, *_: states.retire(found.standing), by=named(by), what="retire", note=note)
+
+    def policy(self, number: int) -> Registered:
+        """Return one policy.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        now_us = self._now_us()
+        return self.database.read(lambda connection: rows.registered(connection, number, now_us=now_us, rules=rows.rules_of(connection)))
+
+    def policies(self) -> list[Registered]:
+        """Return all policies, by number."""
+        now_us = self._now_us()
+
+        def work(connection: Connection) -> list[Registered]:
+            rules = rows.rules_of(connection)
+            return [rows.registered(connection, number, now_us=now_us, rules=rules) for number in rows.numbers_of(connection)]
+
+        return self.database.read(work)
+
+    def rules(self) -> Rules:
+        """Return what approvals must keep."""
+        return self.database.read(rows.rules_of)
+
+    def set_rules(self, rules: Rules, *, by: str, note: str = "") -> Rules:
+        """Change what approvals must keep; noted in the audit trail."""
+        values = {"self_approval": rules.self_approval, "evidence_days": rules.evidence_days}
+
+        def work(connection: Connection) -> Rules:
+            connection.execute(update(rules_table).where(rules_table.c.id == 1).values(**values))
+            self._note(connection, named(by), "rules", "registry", {**values, "note": note})
+            return rules
+
+        return self.database.write(work)
+
+    def bundle(self, fingerprint: str) -> dict[str, bytes]:
+        """Return the files of a bundle, each equal to its checksum.
+
+        Raises:
+            ArtefactError: it is not here, or was altered.
+        """
+        return self.database.read(lambda connection: get_bundle(connection, fingerprint))
+
+    def front(self, fingerprint: str) -> tuple[bytes, bytes | None]:
+        """Return front.json and report.html of a front.
+
+        Raises:
+            ArtefactError: it is not here, or was altered.
+        """
+        return self.database.read(lambda connection: get_front(connection, fingerprint))
+
+    def _restate(self, number: int, change: Callable[[Registered, int, Rules], Standing], *, by: str, what: str, note: str) -> Registered:
+        def work(connection: Connection) -> Registered:
+            now_us, rules = self._now_us(), rows.rules_of(connection)
+            found = rows.registered(connection, number, now_us=now_us, rules=rules)
+            after = change(found, now_us, rules)
+            in_force = rows.current_plan(connection)
+            if after.state is State.RETIRED and number in numbers_in(in_force):
+                raise ConflictError(
+                    f"policy {number} is in force", hint=f"take it out first: `paretune ramp {number} --share 0`, or roll back"
+                )
+            approval = {"approved": after.approved, "approved_by": after.approved_by, "approved_us": after.approved_us}
+            connection.execute(update(policies).where(policies.c.number == number).values(state=after.state, **approval))
+            detail = {"policy": found.policy.policy, "revision": found.revision, "note": note}
+            self._note(connection, by, what, f"policy {number}", detail, evidence=found.policy.fingerprint, at_us=now_us)
+            return rows.registered(connection, number, now_us=now_us, rules=rules)
+
+        return self.database.write(work)
+
+    def _note(
+        self,
+        connection: Connection,
+        who: str,
+        what: str,
+        subject: str,
+        detail: Mapping[str, Any],
+        *,
+        evidence: str = "",
+        at_us: int | None = None,
+    ) -> None:
+        now_us = self._now_us() if at_us is None else at_us
+        rows.note_down(connection, at_us=now_us, who=who, what=what, subject=subject, detail=detail, evidence=evidence)
+
+    def _now_us(self) -> int:
+        return int(self._clock() * 1e6)
+
+
+def named(by: str) -> str:
+    """Return who acts.
+
+    Raises:
+        ConfigError: nobody is named.
+    """
+    if not by.strip() or len(by) > _LONGEST_NAME:
+        raise ConfigError("nobody is named as acting", hint="say who you are with --as USER")
+    return by.strip()
+
+
+def _refuse_twice(connection: Connection, fingerprint: str) -> None:
+    chosen = select(policies.c.number).join(evidence, evidence.c.number == policies.c.number)
+    known = connection.execute(chosen.where(evidence.c.fingerprint == fingerprint, policies.c.state != State.RETIRED)).scalars().first()
+    if known is not None:
+        raise ConflictError(f"this is policy {known} already, with the same evidence", hint=f"`paretune approve {known}`, or sweep again")

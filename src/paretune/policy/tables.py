@@ -1,0 +1,106 @@
+"""The registry's tables, as the newest migration leaves them. An edge: SQLAlchemy.
+
+The rule: bundles, evidence, plans, activations and the audit trail are only ever added to, and the database itself refuses to change them;
+what changes is one row of `in_force`, the state of a policy, and the rules. Times are microseconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+
+HEAD = "0001"  # newest migration
+
+metadata = MetaData()
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),  # SHA-256 of the bundle's SHA256SUMS
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+)
+bundle_files = Table(
+    "bundle_files",
+    metadata,
+    Column("fingerprint", String(64), ForeignKey("bundles.fingerprint"), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+fronts = Table(
+    "fronts",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),  # SHA-256 of front.json
+    Column("document", LargeBinary, nullable=False),  # front.json
+    Column("report", LargeBinary),  # report.html
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+)
+policies = Table(
+    "policies",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("approved", String(64), nullable=False),  # the fingerprint that was approved; empty = none
+    Column("approved_by", Text, nullable=False),
+    Column("approved_us", BigInteger, nullable=False),
+)
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("number", Integer, ForeignKey("policies.number"), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),  # the latest is what the policy is
+    Column("fingerprint", String(64), nullable=False),  # of the document
+    Column("document", LargeBinary, nullable=False),  # operating.json
+    Column("bundle", String(64), ForeignKey("bundles.fingerprint")),  # none of fixed weights
+    Column("front", String(64), ForeignKey("fronts.fingerprint")),
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+plans = Table(
+    "plans",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", String(64), nullable=False),  # of the document
+    Column("document", LargeBinary, nullable=False),
+)
+activations = Table(
+    "activations",
+    metadata,
+    Column("version", Integer, ForeignKey("plans.version"), primary_key=True),
+    Column("previous", Integer, nullable=False),  # version that was in force before; 0 = none
+    Column("content_of", Integer, nullable=False),  # version whose content this one repeats; its own where it is new
+    Column("operation", String(32), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("idempotency_key", String(200)),
+    Column("request", String(64), nullable=False),  # hash of what was asked, so that a key is not used twice for two things
+    UniqueConstraint("idempotency_key", name="one_activation_per_key"),
+)
+in_force = Table(
+    "in_force",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("version", Integer, nullable=False),  # of the plan; 0 = none yet
+)
+rules = Table(
+    "rules",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("self_approval", Boolean, nullable=False),
+    Column("evidence_days", Float, nullable=False),
+)
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", String(32), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("evidence", String(64), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
