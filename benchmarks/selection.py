@@ -191,8 +191,8 @@ def judged(sums: AnchoredSums, truth: Floats, config: Any, *, rows: int, run: in
     objectives = tuple(objective.name for objective in config.objectives)
     judge = Judge(signs_of(config), floors, evaluation.tolerated_risk, evaluation.confidence, evaluation.replicates)
     estimate = pooled_lift(sums).refuse_below(evaluation.min_hits)
-    safest = judge.safest(estimate, scalarisations, rng=rng)
-    choices = (*choose_points(estimate.value, objectives=objectives, floors=floors), safest)
+    safest, sure = judge.safest(estimate, scalarisations, rng=rng)
+    choices = (*choose_points(estimate.value, objectives=objectives, floors=floors, sure=sure), safest)
     lifts = lifts_record(
         estimate, sums.produced.value()[0], policies=tuple(f"alpha {alpha:.3g}" for alpha in scalarisations[:, 0]), objectives=objectives,
         confidence=evaluation.confidence, replicates=evaluation.replicates, n_rows=2 * rows, n_users=2 * rows, rng=rng,

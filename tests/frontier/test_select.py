@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from paretune.errors import GateError
 from paretune.frontier.select import (
     NONE_CLEARS,
+    NONE_SURE,
     NONE_UNDEGRADED,
     best_static,
     choose_points,
     chord_normal,
     constrained,
-    constrained_of_proposed,
     knee,
     probability_degrading,
+    surely_clearing,
 )
 
 FRONT = np.array([[5.0, -4.0], [4.0, 0.5], [3.0, 2.5], [1.0, 3.0], [-2.0, 3.5]]) / 100
@@ -78,9 +79,18 @@ def test_the_probability_of_degrading_counts_draws_below_a_floor():
     assert np.isnan(probability_degrading(draws, floors=ZERO)[1])
 
 
-def test_the_constrained_pick_comes_from_the_proposals_that_clear_the_floors():
-    points = np.array([[0.05, 0.01], [0.02, 0.0], [0.03, 0.01], [0.04, -0.01]])
-    assert constrained_of_proposed(points, floors=ZERO, proposed=3).policy == 2
-    assert constrained_of_proposed(points, floors=ZERO, proposed=1).policy == 0  # the only proposal misses the floor
-    points[1:] = np.nan
-    assert constrained_of_proposed(points, floors=ZERO, proposed=3).policy == 0
+def test_the_constrained_pick_comes_from_those_that_surely_clear_the_floors():
+    points = np.array([[0.05, 0.01], [0.02, 0.0], [0.03, 0.01], [0.09, -0.01]])
+    assert constrained(points, floors=ZERO).policy == 0
+    assert constrained(points, floors=ZERO, sure=np.array([False, True, True, True])).policy == 2
+    nobody = constrained(points, floors=ZERO, sure=np.zeros(4, bool))
+    assert (nobody.policy, nobody.note) == (0, NONE_SURE)
+
+
+def test_a_floor_that_half_of_the_draws_miss_is_not_surely_cleared():
+    rng = np.random.default_rng(5)
+    draws = np.array([0.0, 0.001, 0.03]) + 0.01 * rng.standard_normal((4000, 3))
+    both = np.stack([np.zeros((4000, 3)), draws], axis=2)
+    np.testing.assert_array_equal(surely_clearing(both, floors=ZERO, tolerated=0.1), [False, False, True])
+    np.testing.assert_array_equal(surely_clearing(both, floors=ZERO, tolerated=0.6), [True, True, True])
+    np.testing.assert_array_equal(surely_clearing(both, floors=np.array([0.0, -0.03]), tolerated=0.1), [True, True, True])

@@ -108,7 +108,7 @@ def test_an_objective_to_minimise_is_expected_in_its_own_direction() -> None:
     assert (other.low[1:] <= other.high[1:]).all()
     assert np.isnan(plain.on_front[0])
     assert ((plain.on_front[1:] >= 0) & (plain.on_front[1:] <= 1)).all()
-    assert up.safest(estimate, weights, rng=np.random.default_rng(0)).label == "balanced"
+    assert up.safest(estimate, weights, rng=np.random.default_rng(0))[0].label == "balanced"
 
 
 @pytest.mark.parametrize("objectives", [1, 3])

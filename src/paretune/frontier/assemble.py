@@ -26,7 +26,7 @@ from paretune.frontier.references import (
     matched_static,
     static_column,
 )
-from paretune.frontier.select import Choice, best_static, choose_points, constrained_of_proposed
+from paretune.frontier.select import Choice, best_static, choose_points
 from paretune.frontier.sweep import SweepSums, user_half
 from paretune.frontier.verdict import two_digits
 from paretune.ope.bernstein import bernstein_half_width
@@ -103,10 +103,8 @@ def assemble_front(
     estimate, production = estimated_lift(sums.total(choosing), baseline_sums(sums, surface, choosing), min_hits=least)
     refuse_idle(production, objectives)
     points = estimate.value * signs  # of the family, then of every static grid action
-    safest = judge.safest(estimate.of_policies(np.arange(size)), sums.family.scalarisations, rng=rng)
-    choices = choose_points(points[:size], objectives=objectives, floors=floors)
-    if sums.family.proposed:
-        choices = (*choices[:-1], constrained_of_proposed(points[:size], floors=floors, proposed=sums.family.proposed))
+    safest, sure = judge.safest(estimate.of_policies(np.arange(size)), sums.family.scalarisations, rng=rng)
+    choices = choose_points(points[:size], objectives=objectives, floors=floors, sure=sure)
     choices = (*choices, safest)
     members, note = cohort_picks(sums, surface, signs, half=choosing, min_hits=least)
     static = best_static(points[size:]) if static_action is None else static_action

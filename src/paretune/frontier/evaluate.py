@@ -141,7 +141,7 @@ def family_of(config: Config, anchor: Anchor) -> Family:
     grid, proposed = scalarisations_of(config), anchor.proposed
     weights = grid if proposed is None else np.vstack([grid, proposed])
     scale = signs_of(config) / anchor.value
-    return Family(config.surface.build().actions, weights, scale, anchor.cohorts, proposed=len(weights) - len(grid))
+    return Family(config.surface.build().actions, weights, scale, anchor.cohorts)
 
 
 def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> SweepSums:

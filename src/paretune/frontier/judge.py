@@ -12,11 +12,11 @@ import numpy as np
 
 from paretune.frontier.front import Expectation, Lifts
 from paretune.frontier.pareto import probability_non_dominated
-from paretune.frontier.select import Choice, probability_degrading
+from paretune.frontier.select import Choice, probability_degrading, surely_clearing
 from paretune.frontier.shrinkage import believe
 from paretune.frontier.verdict import CANNOT_TELL, Refusal, balanced, refusal, verdicts
 from paretune.ope.estimators import Estimate
-from paretune.records import Floats
+from paretune.records import Bools, Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,10 @@ class Judge:
     confidence: float
     replicates: int  # draws of the posterior
 
-    def safest(self, estimate: Estimate, scalarisations: Floats, *, rng: np.random.Generator) -> Choice:
+    def safest(self, estimate: Estimate, scalarisations: Floats, *, rng: np.random.Generator) -> tuple[Choice, Bools]:
         """Return the member of the family that does best on its worst objective at the tolerated risk, among those whose estimates clear.
+
+        With it comes which members clear the floors at that risk, their first objective's aside (P,).
 
         Args:
             estimate: of the P members, at least one with a value.
@@ -43,7 +45,8 @@ class Judge:
         known = np.logical_and.reduce(np.isfinite(points), axis=1)
         clears = np.logical_and.reduce(np.where(known[:, None], points, -np.inf) >= self.floors, axis=1)
         among = clears if clears.any() else known
-        return Choice("balanced", balanced(belief.draws, floors=self.floors, tolerated=self.tolerated, among=among))
+        sure = surely_clearing(belief.draws, floors=self.floors, tolerated=self.tolerated)
+        return Choice("balanced", balanced(belief.draws, floors=self.floors, tolerated=self.tolerated, among=among)), sure
 
     def expectation(self, estimate: Estimate, scalarisations: Floats, *, family: int, rng: np.random.Generator) -> Expectation:
         """Return what to expect of production and, after it, of every policy.

@@ -16,6 +16,7 @@ from paretune.frontier.pareto import non_dominated
 from paretune.records import Bools, Floats
 
 NONE_UNDEGRADED = "no policy is predicted to leave every objective undegraded"
+NONE_SURE = "no policy clears the floors at the tolerated risk; the estimates of this one do"
 NONE_CLEARS = "no policy clears the floors; this one comes closest"
 
 
@@ -89,53 +90,57 @@ def knee(points: Floats, *, among: Bools) -> int:
     return int(np.where(among & mask, beyond, -np.inf).argmax())
 
 
-def constrained(points: Floats, *, floors: Floats, target: int = 0) -> Choice:
+def constrained(points: Floats, *, floors: Floats, target: int = 0, sure: Bools | None = None) -> Choice:
     """Return the policy with the largest lift on the target among those whose other lifts clear their floors.
+
+    The best estimate that clears a floor lies near it, and half of such policies truly miss it; so those that clear the floors at the
+    tolerated risk go first.
 
     Args:
         points: (P, M) relative lifts, larger is better.
         floors: (M,) lowest acceptable lifts; the target's own is not used.
         target: objective to maximise.
+        sure: (P,) policies whose other lifts clear their floors at the tolerated risk; None = nobody asked.
     """
     mask = known(points)
     others = np.arange(points.shape[1]) != target
     slack = (points - floors)[:, others].min(axis=1, initial=np.inf)
     clears = mask & (np.where(mask, slack, -np.inf) >= 0)
+    if sure is not None and (clears & sure).any():
+        return Choice("constrained", leaning(points, target, among=clears & sure))
     if clears.any():
-        return Choice("constrained", leaning(points, target, among=clears))
+        return Choice("constrained", leaning(points, target, among=clears), "" if sure is None else NONE_SURE)
     return Choice("constrained", int(np.where(mask, slack, -np.inf).argmax()), NONE_CLEARS)
 
 
-def constrained_of_proposed(points: Floats, *, floors: Floats, proposed: int) -> Choice:
-    """Return the constrained pick among the last `proposed` policies, made for the floors; among all where none of them clears the floors.
+def surely_clearing(draws: Floats, *, floors: Floats, tolerated: float, target: int = 0) -> Bools:
+    """Mark the policies that clear the floors of all objectives but the target's with probability 1 - tolerated or more (P,).
 
     Args:
-        points: (P, M) relative lifts, larger is better.
-        floors: (M,) lowest acceptable lifts.
-        proposed: how many.
+        draws: (B, P, M) of relative lifts, larger is better.
+        floors: (M,).
+        tolerated: largest probability of missing a floor.
+        target: objective whose floor does not count.
     """
-    first = len(points) - proposed
-    if proposed and np.isfinite(points[first:]).all(axis=1).any():
-        choice = constrained(points[first:], floors=floors)
-        if not choice.note:
-            return Choice(choice.label, first + choice.policy)
-    return constrained(points, floors=floors)
+    others = np.arange(draws.shape[2]) != target
+    return (draws[:, :, others] < floors[others]).any(axis=2).mean(axis=0) <= tolerated
 
 
-def choose_points(points: Floats, *, objectives: tuple[str, ...], floors: Floats) -> tuple[Choice, ...]:
+def choose_points(points: Floats, *, objectives: tuple[str, ...], floors: Floats, sure: Bools | None = None) -> tuple[Choice, ...]:
     """Return the picks of a family: a lean to each objective, the knee, the constrained optimum of the first objective.
 
     Args:
         points: (P, M) relative lifts, larger is better; NaN rows have no estimate.
         objectives: names (M,).
         floors: (M,) lowest acceptable lifts, for the constrained pick.
+        sure: see `constrained`.
 
     Raises:
         GateError: no policy has an estimate.
     """
     among, note = undegraded(points)
     leans = [Choice(f"{name}-leaning", leaning(points, j, among=among), note) for j, name in enumerate(objectives)]
-    return (*leans, Choice("knee", knee(points, among=among), note), constrained(points, floors=floors))
+    return (*leans, Choice("knee", knee(points, among=among), note), constrained(points, floors=floors, sure=sure))
 
 
 def best_static(points: Floats) -> int:

@@ -77,7 +77,8 @@ def believe(
     mean[has] = estimate.value[has]
     draws[:, has] = multiplier_draws(estimate.influence[:, has], replicates=replicates, rng=rng) + mean[has]
     error = draws.std(axis=0)
-    open_ = has & np.logical_and.reduce(np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors, axis=1)
+    uncertain = np.logical_or.reduce(error > 0, axis=1)  # one that serves what production does has a lift of exactly zero
+    open_ = has & uncertain & np.logical_and.reduce(np.where(has[:, None], estimate.value + SETTLED * error, -np.inf) >= floors, axis=1)
     if open_.any():
         alone = np.zeros(size, np.bool_) if apart is None else apart
         kept = estimate.of_policies(np.flatnonzero(open_))

@@ -93,7 +93,6 @@ class Family:
     scalarisations: Floats  # (P, M) in relative-lift units
     scale: Floats  # (M,) direction (+1 or -1) / production's value: turns predicted values into relative-lift units
     cohorts: tuple[str, ...]  # cohorts that are kept apart; rows of others count in totals only
-    proposed: int = 0  # how many of the scalarisations, the last ones, `dual` proposed for the floors
 
     @property
     def groups(self) -> int:

@@ -34,13 +34,11 @@ def blend(scores: Floats, weights: Floats, k: int) -> Ints:
     n = len(cost)
     if k >= n:
         order = np.argsort(cost, kind="stable")
-        worst = cost[order[-1]] if n else 0.0
     else:
-        worst = np.partition(cost, k - 1)[k - 1]  # NaN sorts last, so it is looked for below
+        worst = np.partition(cost, k - 1)[k - 1]
         within = np.flatnonzero(cost <= worst)  # in candidate order; more than k where utilities tie
         order = within[np.argsort(cost[within], kind="stable")[:k]]
-    if np.isnan(worst) or np.isnan(cost.sum()):
-        missing = np.flatnonzero(np.isnan(cost))
-        if len(missing):
-            raise DataError(f"the utility of candidate {missing[0]} is NaN", hint="a head's score is missing; leave the candidate out")
+    missing = np.isnan(cost)
+    if missing.any():
+        raise DataError(f"the utility of candidate {missing.argmax()} is NaN", hint="a head's score is missing; leave the candidate out")
     return order

@@ -32,7 +32,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     request_id: Id
     user: Id
-    features: msgspec.Raw = msgspec.Raw()
+    features: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     cohort: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     session: Id | None = None
     time_us: Whole | None = None  # of the request, microseconds since 1970-01-01 UTC; absent = now
