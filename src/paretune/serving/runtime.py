@@ -254,11 +254,10 @@ class Runtime:
         return compiled(plan, self._scorers, process=self._process, before=before, breaker=self._breaker)
 
     def _kept(self, plan: Plan) -> None:
-        if self._keep is None:
-            return
         try:
-            self._keep(plan)
-            self.note("keep", "")
+            if self._keep is not None:
+                self._keep(plan)
+                self.note("keep", "")
         except (OSError, ParetuneError) as error:  # a full disk stops no switch
             self.note("keep", f"plan {plan.version} is in force, and could not be kept as last known good: {error}")
 
@@ -280,8 +279,7 @@ class Runtime:
         if model is None:
             raise _NoAnswer(Reason.NO_MODEL, route.problem)
         if not admit:  # the same as from `_answer`, at a third of the time; over capacity that is what decides
-            static, name = snapshot.static, route.name
-            return self._decision(snapshot, request, start, static, PRODUCTION, name, Reason.OVERLOAD, 1.0, _OVER_CAPACITY)
+            return self._decision(snapshot, request, start, snapshot.static, 0, route.name, Reason.OVERLOAD, 1.0, _OVER_CAPACITY)
         scalarisation = self._scalarisation(route, request.cohort)
         choice = self._answer(model, partial(asked, model.scorer, request.features, scalarisation), request, start, admit)
         action = int(choice.action)
