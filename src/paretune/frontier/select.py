@@ -16,7 +16,7 @@ from paretune.frontier.pareto import non_dominated
 from paretune.records import Bools, Floats
 
 NONE_UNDEGRADED = "no policy is predicted to leave every objective undegraded"
-NONE_SURE = "no policy clears the floors at the tolerated risk; the estimates of this one do"
+NONE_SURE = "no policy gains and clears the floors at the tolerated risk; the estimates of this one do"
 NONE_CLEARS = "no policy clears the floors; this one comes closest"
 
 
