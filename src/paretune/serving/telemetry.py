@@ -1,7 +1,7 @@
 """What the decision service counts, for Prometheus. An edge: prometheus-client, and its files where several processes count together.
 
-The rule: the decision path adds to plain numbers, but for one histogram; they are handed to the metrics a few times a second and before each
-scrape.
+The rule: the decision path adds to plain numbers, but for one histogram; they are handed to the metrics a few times a second and before
+each scrape.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Telemetry:
     """Counts of one process; scraped, of all processes that share a folder."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # when a series began is of no use to anybody here, and doubles the text
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when a series began is of no use to anybody here, and doubles the text
         self.registry = CollectorRegistry()
         self._shared = _SHARED in os.environ
         self._decisions: Counter[tuple[str, str]] = Counter()
