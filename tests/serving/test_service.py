@@ -10,8 +10,7 @@ import msgspec
 import pytest
 from fake_scorer import FINGERPRINT, HEADS, STATIC, FakeScorer, everybody, exploring, plan_of
 
-from paretune.serving.admission import Admission
-from paretune.serving.app import RECEIVED, DecisionApp, Limits
+from paretune.serving.app import ADMITTED, RECEIVED, DecisionApp, Limits
 from paretune.serving.decide import Decision, Reason, Request
 from paretune.serving.runtime import Runtime
 from paretune.serving.sinks import SinkCounts
@@ -98,7 +97,7 @@ def test_a_batch_is_answered_in_order_and_whole_or_not_at_all() -> None:
         ({"request_id": "a", "user": 7, "cohort": 3}, "cohort"),
         ({"request_id": "a", "user": 7, "features": "x"}, "features"),
         ({"request_id": "a", "user": 7, "colour": "red"}, "colour"),
-        ([], ""),
+        ([], "body"),
     ],
 )
 def test_what_makes_no_question_is_refused_and_the_field_named(body: Any, field: str) -> None:
@@ -166,25 +165,15 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
 
 def test_over_capacity_a_model_is_not_asked_and_features_of_teaching_rows_are_still_logged() -> None:
     kept = Kept()
-    app = app_of(plan_of(arms=everybody().arms, exploration=exploring(share=0.3)), sink=kept, admission=Admission(0.5, expected_s=9.0))
-    answers = [asked(app, json=ASK | {"request_id": i}).json() for i in range(60)]
-    reasons = {answer["reason"] for answer in answers}
+    app = app_of(plan_of(arms=everybody().arms, exploration=exploring(share=0.3)), sink=kept)
+
+    async def without_room(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {ADMITTED: False}, receive, send)
+
+    reasons = {asked(without_room, json=ASK | {"request_id": i}).json()["reason"] for i in range(60)}
     assert reasons == {"EXPLORE", "FALLBACK:overload"}
     for request, decision in kept.rows:
         assert dict(request.features) == ({"x": 1.5} if decision.reason is Reason.EXPLORE else {})
-
-
-def test_admission_turns_away_those_who_waited_and_learns_what_a_decision_takes() -> None:
-    admission = Admission(0.010)
-    assert admission.admits(received=0.0, now=0.0039)
-    assert not admission.admits(received=0.0, now=0.0041)
-    for _ in range(200):
-        admission.took(0.003)
-    assert admission.expected_s == pytest.approx(0.003, rel=0.01)
-    assert not admission.admits(received=0.0, now=0.0015)
-    admission.took(5.0)
-    assert admission.expected_s < 0.0035, "one stall must not turn everybody away"
-    assert Admission(0.0).admits(received=0.0, now=100.0)
 
 
 def test_time_counts_from_when_the_bytes_were_read() -> None:
