@@ -196,7 +196,8 @@ LINES = st.lists(
                 b"Host: x", b"content-length: 5", b"Content-Length:5", b"content-length: +5", b"content-length: 5, 5",
                 b"Transfer-Encoding: chunked", b"content-type: application/json", b"Content-Type: application/msgpack; q=1",
                 b"connection: close", b"Connection: keep-alive", b"connection: keep-alive, upgrade", b" folded", b"x: a\nb: c",
-                b"x: content-length: 7", b"content-length : 5", b"Expect: 100-continue", b"x:", b"\tcontent-length: 5", b"x: a\rcontent-length: 9",
+                b"content-length : 5",
+                b"x: content-length: 7", b"Expect: 100-continue", b"x:", b"\tcontent-length: 5", b"x: a\rcontent-length: 9",
             ]
         ),
         st.binary(max_size=12),

@@ -37,7 +37,6 @@ from paretune.serving.workers import BusyError, LateError, Workers, renewed_afte
 DEADLINE_S = 0.010
 _HOUR_US = 3_600_000_000
 _LONGEST_DETAIL = 200  # characters
-_OVER_CAPACITY = "over capacity"
 _LONGEST_ID = 4096  # characters
 
 
@@ -280,8 +279,7 @@ class Runtime:
         if model is None:
             raise _NoAnswer(Reason.NO_MODEL, route.problem)
         if not admit:  # the same as from `_answer`, at a third of the time; over capacity that is what decides
-            static, name = snapshot.static, route.name
-            return self._decision(snapshot, request, start, static, PRODUCTION, name, Reason.OVERLOAD, 1.0, _OVER_CAPACITY)
+            return self._decision(snapshot, request, start, snapshot.static, PRODUCTION, route.name, Reason.OVERLOAD, 1.0, "over capacity")
         scalarisation = self._scalarisation(route, request.cohort)
         choice = self._answer(model, partial(asked, model.scorer, request.features, scalarisation), request, start, admit)
         action = int(choice.action)
@@ -332,7 +330,7 @@ class Runtime:
             _NoAnswer: it says nothing that can be served.
         """
         if not admit:
-            raise _NoAnswer(Reason.OVERLOAD, _OVER_CAPACITY)
+            raise _NoAnswer(Reason.OVERLOAD, "over capacity")
         if not isinstance(request.features, Mapping):
             raise _NoAnswer(Reason.BAD_INPUT, f"features are a {type(request.features).__name__}, not a mapping")
         now, breaker = self._clock(), model.breaker
