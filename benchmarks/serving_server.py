@@ -2,6 +2,7 @@
 
 `python benchmarks/serving_server.py --model-ms 0.5 --budget-ms 10 --core 0` prints the port on a line and serves until it is told to stop.
 The model is a chain of small float32 layers in numpy, as many as take that time here; like ONNX Runtime they let go of Python's lock.
+Start it with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -13,17 +14,14 @@ import sys
 import time
 from typing import Any
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"
-
 import numpy as np
 import uvicorn
-from serving_runtime import FEATURES, HEADS, DenseScorer
 
 from paretune.policy.plan import Arm, Plan
 from paretune.serving.app import DecisionApp
 from paretune.serving.runtime import Runtime
 from paretune.serving.server import UVICORN
+from serving_runtime import FEATURES, HEADS, DenseScorer
 
 
 def model_of(seconds: float) -> DenseScorer:
