@@ -26,6 +26,7 @@ def serve(
         Path | None, typer.Option(metavar="DIR", help="Keep the last known good plan and bundles here, for starts without their source.")
     ] = None,
     spool: Annotated[Path | None, typer.Option(metavar="DIR", help="Log decisions to this folder, for `paretune join`.")] = None,
+    redis: Annotated[str, typer.Option(metavar="URL", help="Log decisions to redis://HOST:PORT/DB?stream=NAME instead.")] = "",
     config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Names the features that are logged.")] = Path(
         "paretune.toml"
     ),
@@ -44,9 +45,12 @@ def serve(
       paretune serve --workers 4 --spool spool --state /var/lib/paretune
       curl -s localhost:8077/v1/decide -H 'content-type: application/json' -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
     """
+    from paretune.errors import ConfigError
     from paretune.serving.server import Settings
     from paretune.serving.server import serve as serve_forever
 
+    if spool and redis:
+        raise ConfigError("--spool and --redis both say where decisions are logged", hint="give one of them")
     settings = Settings(
         bundles=str(bundles),
         plan=str(plan),
@@ -56,7 +60,8 @@ def serve(
         deadline_ms=deadline_ms,
         state=str(state or ""),
         spool=str(spool or ""),
-        config=str(config) if spool else "",
+        redis=redis,
+        config=str(config) if spool or redis else "",
         poll_s=poll_s,
         drain_s=drain_s,
     )
