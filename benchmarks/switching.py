@@ -5,9 +5,11 @@ follows, and after a random pause it is rolled back by the command itself, in th
 the first decision that names the new version. 100 switches each (--quick: 20).
 
 [switch_poll_p99_ms] following an SQLite file by polling every second; [switch_push_p99_ms] following PostgreSQL by LISTEN/NOTIFY, with
-polling every minute, so that nothing but the push can explain a switch; their medians. [switch_errors] decisions that fell back for
+polling every minute, so that nothing but the push can explain a switch; their medians.
+[switch_push_call_p99_ms] the same from `Registry.rollback` in Python instead of the command. [switch_errors] decisions that fell back for
 another reason than a late thread, or named an older plan than the one before them, in both; [late_decisions] those that a busy machine had
-past the 10 ms of their deadline, served the static weights in time. [cold_command_s] what a new process needs for the same command, start of Python included.
+past the 10 ms of their deadline, served the static weights in time. [cold_command_s] what a new process needs for the same command, start
+of Python included. [load] of the machine when it ended: other work in it is other work in the figures.
 
 PostgreSQL is looked for at PARETUNE_TEST_POSTGRES, else on this machine; without one, the pushed figures are left out and said to be.
 """
@@ -120,8 +122,18 @@ def policy() -> tuple[bytes, dict[str, bytes]]:
     return json.dumps({**written, "sha256": identity_of(written)}).encode(), files
 
 
-def measure(where: str, folder: Path, *, switches: int, every_s: float, pause_s: float, seed: int) -> tuple[list[float], Asker]:
-    """Return seconds from command to decision, and who asked."""
+def by_command(where: str) -> None:
+    """Roll back as from the command line."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = command(["rollback", "--yes", "--registry", where, "--as", "anna"])
+    if code:
+        raise RuntimeError(f"paretune rollback exited {code}")
+
+
+def measure(
+    where: str, folder: Path, *, switches: int, every_s: float, pause_s: float, seed: int
+) -> tuple[list[float], list[float], Asker]:
+    """Return seconds to the first decision from the command, those from the call in Python, and who asked."""
     registry, rng = Registry(where), np.random.default_rng(seed)
     document, files = policy()
     number = registry.publish(document, files, by="anna").number
@@ -129,22 +141,24 @@ def measure(where: str, folder: Path, *, switches: int, every_s: float, pause_s:
     registry.activate(number, share=0.05, by="anna")
     runtime, source = registry_runtime(where, folder, load=TableScorer)
     follower = RegistryFollower(runtime, source, every_s=every_s)
-    asker, took = Asker(runtime), []
+    asker, commands, calls = Asker(runtime), [], []
     time.sleep(1.0)
-    for _ in range(switches):
+    for switch in range(2 * switches):
         asker.first(registry.ramp(number, share=0.25, by="anna").plan.version)
         time.sleep(rng.uniform(0, pause_s))
         start = time.monotonic()
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = command(["rollback", "--yes", "--registry", where, "--as", "anna"])
-        if code:
-            raise RuntimeError(f"paretune rollback exited {code}")
-        took.append(asker.first(registry.version()) - start)
+        if switch % 2:
+            by_command(where)
+            commands.append(asker.first(registry.version()) - start)
+        elif every_s > 1:
+            calls.append(asker.first(registry.rollback(by="anna").plan.version) - start)
+        else:  # by polling there is nothing to tell apart
+            registry.rollback(by="anna")
     asker.stop()
     follower.stop()
     if registry.verify():
         raise RuntimeError(str(registry.verify()))
-    return took, asker
+    return commands, calls, asker
 
 
 @contextlib.contextmanager
@@ -191,13 +205,16 @@ def main() -> None:
         for kind, where, every_s, pause_s in (("poll", str(folder / "r.db"), 1.0, 1.0), ("push", url, 60.0, 0.1)):
             if not where:
                 continue
-            took, asker = measure(where, folder / kind, switches=switches, every_s=every_s, pause_s=pause_s, seed=len(askers))
+            took, calls, asker = measure(where, folder / kind, switches=switches, every_s=every_s, pause_s=pause_s, seed=len(askers))
             askers.append(asker)
             figures[f"switch_{kind}_p99_ms"] = 1e3 * float(np.quantile(took, 0.99))
             figures[f"switch_{kind}_median_ms"] = 1e3 * float(np.median(took))
+            if calls:
+                figures["switch_push_call_p99_ms"] = 1e3 * float(np.quantile(calls, 0.99))
         figures["switch_errors"] = float(sum(asker.errors for asker in askers))
         figures["late_decisions"] = float(sum(asker.late for asker in askers))
         figures |= {"decisions": float(sum(asker.answers for asker in askers)), "switches": float(switches)}
+        figures["load"] = os.getloadavg()[0]
         figures["cold_command_s"] = cold(str(folder / "r.db"))
     for figure, value in figures.items():
         print(f"{figure}: {value:.4g}")

@@ -12,6 +12,7 @@ import os
 import socket
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
@@ -75,6 +76,7 @@ class Database:
         self.url, self.deadline_s, self.read_only = registry_url(where), deadline_s, read_only
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite(self.url, deadline_s, read_only) if self.is_sqlite else _postgresql(self.url, deadline_s, read_only)
+        weakref.finalize(self, _disposed, self._engine, os.getpid())
 
     @property
     def name(self) -> str:
@@ -205,6 +207,12 @@ def within(deadline_s: float, call: Callable[[], T], *, abort: Callable[[], None
     if errors:
         raise errors[0]
     return answers[0]
+
+
+def _disposed(engine: Engine, process: int) -> None:
+    """Close all connections, unless they are those of the process that this one was forked from."""
+    if os.getpid() == process:
+        engine.dispose()
 
 
 def _shut(held: list[Any]) -> None:

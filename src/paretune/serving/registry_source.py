@@ -101,6 +101,7 @@ class RegistryFollower:
             every_s: between looks.
             listen: also be told, where the registry is PostgreSQL.
         """
+        self._source = source
         self._follower: Follower = follow(runtime, source, every_s=every_s)
         database = source.reader.database
         self._listener = Listener(database, self._follower.wake) if listen and not database.is_sqlite else None
@@ -110,6 +111,7 @@ class RegistryFollower:
         if self._listener is not None:
             self._listener.stop()
         self._follower.stop()
+        self._source.reader.close()
 
 
 class Listener:
