@@ -78,6 +78,7 @@ EDGES = {
     "run.py": "reads logs, writes models and run folders",
     "serving/app.py": "HTTP, the clock",
     "serving/telemetry.py": "Prometheus",
+    "serving/protocol.py": "HTTP, the clock",
     "serving/server.py": "HTTP, signals, the environment, files",
     "serving/bundle.py": "reads and writes serving bundles",
     "serving/graph.py": "onnx",

@@ -83,6 +83,9 @@ def test_the_constrained_pick_comes_from_those_that_surely_clear_the_floors():
     points = np.array([[0.05, 0.01], [0.02, 0.0], [0.03, 0.01], [0.09, -0.01]])
     assert constrained(points, floors=ZERO).policy == 0
     assert constrained(points, floors=ZERO, sure=np.array([False, True, True, True])).policy == 2
+    points[1:3, 0] = -0.07  # clears by giving up the target
+    lost = constrained(points, floors=ZERO, sure=np.array([False, True, True, True]))
+    assert (lost.policy, lost.note) == (0, NONE_SURE)
     nobody = constrained(points, floors=ZERO, sure=np.zeros(4, bool))
     assert (nobody.policy, nobody.note) == (0, NONE_SURE)
 

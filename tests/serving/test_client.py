@@ -1,10 +1,12 @@
 """The caller's side: an answer in time, or the caller's own static weights and why."""
 
 import asyncio
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -107,3 +109,10 @@ def test_a_hedged_question_is_asked_twice_and_the_first_answer_taken() -> None:
 def test_the_client_imports_neither_numpy_nor_polars() -> None:
     code = "import sys, paretune.client; print([m for m in ('numpy', 'polars', 'torch', 'altair', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_python_of_the_serving_page_runs_without_a_service(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block.replace("8077", "1"), "serving.md", "exec"), {})  # noqa: S102
+    assert "FALLBACK:client" in capsys.readouterr().out

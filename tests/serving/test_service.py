@@ -11,7 +11,7 @@ import pytest
 from fake_scorer import FINGERPRINT, HEADS, STATIC, FakeScorer, everybody, exploring, plan_of
 
 from paretune.serving.admission import Admission
-from paretune.serving.app import RECEIVED, DecisionApp, Limits
+from paretune.serving.app import ADMITTED, RECEIVED, DecisionApp, Limits
 from paretune.serving.decide import Decision, Reason, Request
 from paretune.serving.runtime import Runtime
 from paretune.serving.sinks import SinkCounts
@@ -98,7 +98,7 @@ def test_a_batch_is_answered_in_order_and_whole_or_not_at_all() -> None:
         ({"request_id": "a", "user": 7, "cohort": 3}, "cohort"),
         ({"request_id": "a", "user": 7, "features": "x"}, "features"),
         ({"request_id": "a", "user": 7, "colour": "red"}, "colour"),
-        ([], ""),
+        ([], "body"),
     ],
 )
 def test_what_makes_no_question_is_refused_and_the_field_named(body: Any, field: str) -> None:
@@ -164,44 +164,63 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
     assert sent[0]["status"] == 408
 
 
+def straight(app: DecisionApp, question: dict[str, Any], **scope: Any) -> dict[str, Any]:
+    """Return the answer to a question, with what a server notes in the scope."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": json.dumps(question).encode()}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    asyncio.run(app({"type": "http", "path": "/v1/decide", "method": "POST", "headers": []} | scope, receive, send))
+    return json.loads(sent[1]["body"])
+
+
 def test_over_capacity_a_model_is_not_asked_and_features_of_teaching_rows_are_still_logged() -> None:
     kept = Kept()
-    app = app_of(plan_of(arms=everybody().arms, exploration=exploring(share=0.3)), sink=kept, admission=Admission(0.5, expected_s=9.0))
-    answers = [asked(app, json=ASK | {"request_id": i}).json() for i in range(60)]
-    reasons = {answer["reason"] for answer in answers}
+    app = app_of(plan_of(arms=everybody().arms, exploration=exploring(share=0.3)), sink=kept)
+    reasons = {straight(app, ASK | {"request_id": i}, **{ADMITTED: False})["reason"] for i in range(60)}
     assert reasons == {"EXPLORE", "FALLBACK:overload"}
     for request, decision in kept.rows:
         assert dict(request.features) == ({"x": 1.5} if decision.reason is Reason.EXPLORE else {})
 
 
-def test_admission_turns_away_those_who_waited_and_learns_what_a_decision_takes() -> None:
-    admission = Admission(0.010)
-    assert admission.admits(received=0.0, now=0.0039)
-    assert not admission.admits(received=0.0, now=0.0041)
-    for _ in range(200):
-        admission.took(0.003)
-    assert admission.expected_s == pytest.approx(0.003, rel=0.01)
-    assert not admission.admits(received=0.0, now=0.0015)
-    admission.took(5.0)
-    assert admission.expected_s < 0.0035, "one stall must not turn everybody away"
-    assert Admission(0.0).admits(received=0.0, now=100.0)
+def turn(admission: Admission, now: float, arrivals: int, *, each_s: float) -> int:
+    """Read what arrived, answer what was admitted, and return how many that were."""
+    admission.reading(now)
+    admitted = sum(admission.arrives(now) for _ in range(arrivals))
+    admission.over(now)
+    for i in range(admitted):
+        admission.done(now + (i + 1) * each_s)
+    return admitted
 
 
-def test_time_counts_from_when_the_bytes_were_read() -> None:
-    app, sent = app_of(), []
+def test_admission_learns_what_a_decision_takes_and_fills_half_of_the_budget() -> None:
+    admission, now = Admission(0.010), 0.0
+    for _ in range(100):
+        now += 0.02  # idle in between, so nothing waits unseen
+        turn(admission, now, 3, each_s=0.001)
+    assert admission.expected_s == pytest.approx(0.001, rel=0.1)
+    assert turn(admission, now + 0.02, 50, each_s=0.001) == 5
+    assert turn(admission, now + 0.026, 50, each_s=0.001) < 5, "what arrived meanwhile may have waited for as long as that turn took"
 
-    async def go() -> None:
-        async def receive() -> Any:
-            return {"type": "http.request", "body": json.dumps(ASK).encode()}
 
-        async def send(event: Any) -> None:
-            sent.append(event)
+def test_a_stall_does_not_turn_everybody_away_for_long_and_a_slow_model_is_still_tried() -> None:
+    admission, now = Admission(0.010, expected_s=0.001), 0.0
+    turn(admission, now + 1, 1, each_s=5.0)
+    now = 10.0
+    turn(admission, now, 1, each_s=0.001)
+    assert admission.expected_s < 0.0015
+    slow = Admission(0.010, expected_s=0.5)
+    assert turn(slow, 1.0, 5, each_s=0.5) == 1
+    assert turn(Admission(0.0), 1.0, 5, each_s=9.0) == 5
 
-        scope = {"type": "http", "path": "/v1/decide", "method": "POST", "headers": [], RECEIVED: app._clock() - 1.0}
-        await app(scope, receive, send)
 
-    asyncio.run(go())
-    answer = json.loads(sent[1]["body"])
+def test_time_counts_from_when_the_request_had_been_read() -> None:
+    app = app_of()
+    answer = straight(app, ASK, **{RECEIVED: app._clock() - 1.0, ADMITTED: True})
     assert answer["reason"] == "FALLBACK:overload"
     assert answer["elapsed_ms"] > 1000
 
@@ -219,7 +238,8 @@ def test_health_metrics_and_the_document_are_there() -> None:
     metrics = asked(app, "/metrics", method="GET").text
     assert 'paretune_decisions_total{arm="policy",reason="POLICY"} 5.0' in metrics
     assert 'paretune_refused_total{status="400"} 1.0' in metrics
-    assert 'paretune_decision_latency_ms_bucket_total{le="+Inf"} 5.0' in metrics
+    assert 'paretune_decision_latency_seconds_bucket{le="+Inf"} 5.0' in metrics
+    assert "_created" not in metrics
     assert "paretune_plan_version 1.0" in metrics
     assert len(kept.rows) == 5
     document = asked(app, "/openapi.json", method="GET").json()

@@ -16,7 +16,7 @@ from paretune.frontier.pareto import non_dominated
 from paretune.records import Bools, Floats
 
 NONE_UNDEGRADED = "no policy is predicted to leave every objective undegraded"
-NONE_SURE = "no policy clears the floors at the tolerated risk; the estimates of this one do"
+NONE_SURE = "no policy gains and clears the floors at the tolerated risk; the estimates of this one do"
 NONE_CLEARS = "no policy clears the floors; this one comes closest"
 
 
@@ -94,11 +94,11 @@ def constrained(points: Floats, *, floors: Floats, target: int = 0, sure: Bools 
     """Return the policy with the largest lift on the target among those whose other lifts clear their floors.
 
     The best estimate that clears a floor lies near it, and half of such policies truly miss it; so those that clear the floors at the
-    tolerated risk go first.
+    tolerated risk go first, unless they give up the target itself.
 
     Args:
         points: (P, M) relative lifts, larger is better.
-        floors: (M,) lowest acceptable lifts; the target's own is not used.
+        floors: (M,) lowest acceptable lifts; the target's own counts for those in `sure`.
         target: objective to maximise.
         sure: (P,) policies whose other lifts clear their floors at the tolerated risk; None = nobody asked.
     """
@@ -106,8 +106,10 @@ def constrained(points: Floats, *, floors: Floats, target: int = 0, sure: Bools 
     others = np.arange(points.shape[1]) != target
     slack = (points - floors)[:, others].min(axis=1, initial=np.inf)
     clears = mask & (np.where(mask, slack, -np.inf) >= 0)
-    if sure is not None and (clears & sure).any():
-        return Choice("constrained", leaning(points, target, among=clears & sure))
+    if sure is not None:
+        surely = clears & sure & (np.where(mask, points[:, target], -np.inf) >= floors[target])
+        if surely.any():
+            return Choice("constrained", leaning(points, target, among=surely))
     if clears.any():
         return Choice("constrained", leaning(points, target, among=clears), "" if sure is None else NONE_SURE)
     return Choice("constrained", int(np.where(mask, slack, -np.inf).argmax()), NONE_CLEARS)

@@ -33,7 +33,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-RECEIVED: Final = "paretune.received"  # scope key: when the first bytes of the request were read, as time.monotonic tells it
+RECEIVED: Final = "paretune.received"  # scope key: when the request had been read, as time.monotonic tells it
+ADMITTED: Final = "paretune.admitted"  # scope key: whether it may ask a model; absent where the server does not say
+DECISIONS: Final = "paretune.decisions"  # key of the lifespan's state: the application, for `protocol.py`
 _NEEDS_NO_MODEL: Final = frozenset({Reason.EXPLORE, Reason.STATIC})
 _log = logging.getLogger("paretune.serving")
 
@@ -84,7 +86,7 @@ class DecisionApp:
         self.admission = admission or Admission(runtime.deadline_s or 0.0)
         self.draining = False
         self._clock, self._version = clock, version
-        self._posts: dict[str, Callable[[bytes, Media, float], bytes]] = {"/v1/decide": self._one, "/v1/decide/batch": self._several}
+        self._posts: dict[str, Callable[[bytes, Media, float, bool], bytes]] = {"/v1/decide": self._one, "/v1/decide/batch": self._several}
         self._gets: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/livez": lambda: (200, "text/plain", b"alive\n"),
             "/readyz": self._ready,
@@ -95,13 +97,12 @@ class DecisionApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call, as ASGI has it."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await _lifespan(receive, send, lambda: scope.get("state", {}).__setitem__(DECISIONS, self))
             return
         if scope["type"] != "http":
             return
-        received = scope.get(RECEIVED) or self._clock()
         try:
-            status, media, body = await self._answered(scope, receive, received)
+            status, media, body = await self._answered(scope, receive)
         except _Refusal as refusal:
             status, media, body = self._refused(refusal)
         except Exception:  # noqa: BLE001  (broad: whatever it is, the caller gets an id to ask about and nothing of the inside)
@@ -116,31 +117,53 @@ class DecisionApp:
         headers += [(name, value) for name, value in scope["headers"] if name in {b"traceparent", b"tracestate"}]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        self.admission.done(self._clock())
 
-    async def _answered(self, scope: Scope, receive: Receive, received: float) -> tuple[int, str, bytes]:
+    def reading_over(self) -> None:
+        """Note that the server has read all that had arrived."""
+        self.admission.over(self._clock())
+
+    def turned_away(self, body: bytes, name: str, received: float) -> bytes | None:
+        """Return the body of the answer to a question for which there is no room; None where it makes no question.
+
+        Args:
+            body: of the request.
+            name: content type of both.
+            received: when it had been read.
+        """
+        media = wire.MEDIA.get(name)
+        if media is None or len(body) > self.limits.body_bytes:
+            return None
+        try:
+            return self._one(body, media, received, False)
+        except Refused:
+            return None
+
+    async def _answered(self, scope: Scope, receive: Receive) -> tuple[int, str, bytes]:
         path, method = scope["path"], scope["method"]
         post = self._posts.get(path)
         if post is None:
             get = self._gets.get(path)
             if get is None:
-                raise _Refusal(404, "no such page", f"nothing at {path}; questions go to /v1/decide")
+                raise _Refusal(404, "no such page", f"nothing at {path}; questions go to /v1/decide", "path")
             if method not in {"GET", "HEAD"}:
-                raise _Refusal(405, "another method", f"{path} is read with GET")
+                raise _Refusal(405, "another method", f"{path} is read with GET", "method")
             return get()
         if method != "POST":
-            raise _Refusal(405, "another method", f"{path} is asked with POST")
+            raise _Refusal(405, "another method", f"{path} is asked with POST", "method")
         name, media = _media(scope)
         body = await self._body(scope, receive)
+        received = scope.get(RECEIVED) or self._clock()  # noted once the body is there
         try:
-            return 200, name, post(body, media, received)
+            return 200, name, post(body, media, received, scope.get(ADMITTED, True))
         except Refused as refused:
-            raise _Refusal(400, "the body makes no question", refused.detail, refused.field) from None
+            raise _Refusal(400, "the body makes no question", refused.detail, refused.field or "body") from None
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = self.limits.body_bytes
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if declared.isdigit() and int(declared) > most:
-            raise _Refusal(413, "the body is too large", f"{int(declared):,} bytes; at most {most:,} are read")
+            raise _Refusal(413, "the body is too large", f"{int(declared):,} bytes; at most {most:,} are read", "body")
         event = await receive()
         if not event.get("more_body", False):
             return self._measured(event.get("body", b""))
@@ -153,36 +176,33 @@ class DecisionApp:
                     parts.append(event.get("body", b""))
                     size += len(parts[-1])
                     if size > most:
-                        raise _Refusal(413, "the body is too large", f"more than {most:,} bytes")
+                        raise _Refusal(413, "the body is too large", f"more than {most:,} bytes", "body")
         except TimeoutError:
-            raise _Refusal(408, "the body did not arrive", f"waited {self.limits.body_s:g} s for it") from None
+            raise _Refusal(408, "the body did not arrive", f"waited {self.limits.body_s:g} s for it", "body") from None
         return self._measured(b"".join(parts))
 
     def _measured(self, body: bytes) -> bytes:
         if len(body) > self.limits.body_bytes:
-            raise _Refusal(413, "the body is too large", f"{len(body):,} bytes; at most {self.limits.body_bytes:,} are read")
+            raise _Refusal(413, "the body is too large", f"{len(body):,} bytes; at most {self.limits.body_bytes:,} are read", "body")
         return body
 
-    def _one(self, body: bytes, media: Media, received: float) -> bytes:
-        decision = self._decided(wire.decoded(body, Question, media), media, received)
+    def _one(self, body: bytes, media: Media, received: float, admitted: bool) -> bytes:
+        decision = self._decided(wire.decoded(body, Question, media), media, received, admitted)
         return wire.encoded(wire.answer_of(decision), media)
 
-    def _several(self, body: bytes, media: Media, received: float) -> bytes:
+    def _several(self, body: bytes, media: Media, received: float, admitted: bool) -> bytes:
         questions = wire.decoded(body, Questions, media).requests
         for i, question in enumerate(questions):  # all are understood, or none is answered
             with _named(f"requests[{i}]"):
                 wire.features_of(question.features, media)
-        answers = [wire.answer_of(self._decided(question, media, received)) for question in questions]
+        answers = [wire.answer_of(self._decided(question, media, received, admitted)) for question in questions]
         return wire.encoded(wire.Answers(answers), media)
 
-    def _decided(self, question: Question, media: Media, received: float) -> Decision:
-        now = self._clock()
-        admit = self.admission.admits(received=received, now=now)
+    def _decided(self, question: Question, media: Media, received: float, admitted: bool) -> Decision:
+        admit = admitted and self.admission.in_time(received=received, now=self._clock())
         features: Mapping[str, Any] = wire.features_of(question.features, media) if admit else {}
         request = wire.request_of(question, features)
         decision = self.runtime.decide(request, received=received, admit=admit)
-        if decision.reason is Reason.POLICY:
-            self.admission.took(self._clock() - now)
         self.telemetry.count(decision)
         if self.sink is not None:
             if not admit and decision.reason in _NEEDS_NO_MODEL:  # these rows teach, so their features are worth the time
@@ -236,10 +256,11 @@ def _media(scope: Scope) -> tuple[str, Media]:
     return name, media
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def _lifespan(receive: Receive, send: Send, begin: Callable[[], None]) -> None:
     while True:
         event = await receive()
         if event["type"] == "lifespan.startup":
+            begin()
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
             await send({"type": "lifespan.shutdown.complete"})

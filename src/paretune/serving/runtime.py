@@ -37,6 +37,7 @@ from paretune.serving.workers import BusyError, LateError, Workers, renewed_afte
 DEADLINE_S = 0.010
 _HOUR_US = 3_600_000_000
 _LONGEST_DETAIL = 200  # characters
+_OVER_CAPACITY = "over capacity"
 _LONGEST_ID = 4096  # characters
 
 
@@ -253,11 +254,10 @@ class Runtime:
         return compiled(plan, self._scorers, process=self._process, before=before, breaker=self._breaker)
 
     def _kept(self, plan: Plan) -> None:
-        if self._keep is None:
-            return
         try:
-            self._keep(plan)
-            self.note("keep", "")
+            if self._keep is not None:
+                self._keep(plan)
+                self.note("keep", "")
         except (OSError, ParetuneError) as error:  # a full disk stops no switch
             self.note("keep", f"plan {plan.version} is in force, and could not be kept as last known good: {error}")
 
@@ -278,6 +278,8 @@ class Runtime:
         model = route.model
         if model is None:
             raise _NoAnswer(Reason.NO_MODEL, route.problem)
+        if not admit:  # the same as from `_answer`, at a third of the time; over capacity that is what decides
+            return self._decision(snapshot, request, start, snapshot.static, 0, route.name, Reason.OVERLOAD, 1.0, _OVER_CAPACITY)
         scalarisation = self._scalarisation(route, request.cohort)
         choice = self._answer(model, partial(asked, model.scorer, request.features, scalarisation), request, start, admit)
         action = int(choice.action)
@@ -328,7 +330,7 @@ class Runtime:
             _NoAnswer: it says nothing that can be served.
         """
         if not admit:
-            raise _NoAnswer(Reason.OVERLOAD, "over capacity")
+            raise _NoAnswer(Reason.OVERLOAD, _OVER_CAPACITY)
         if not isinstance(request.features, Mapping):
             raise _NoAnswer(Reason.BAD_INPUT, f"features are a {type(request.features).__name__}, not a mapping")
         now, breaker = self._clock(), model.breaker

@@ -11,8 +11,7 @@ import importlib.metadata
 import os
 import signal
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -20,11 +19,11 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from paretune.config import Config, load_config
 from paretune.errors import ConfigError
-from paretune.serving.app import RECEIVED, DecisionApp, Limits
+from paretune.serving.app import DECISIONS, DecisionApp, Limits
+from paretune.serving.protocol import DecisionProtocol
 from paretune.serving.registry_source import RegistryFollower, RegistrySource, registry_runtime
 from paretune.serving.runtime import Runtime
 from paretune.serving.sinks import DecisionSink
@@ -33,6 +32,19 @@ from paretune.serving.spool import Spool
 
 SETTINGS: Final = "PARETUNE_SERVE"  # environment variable with the settings, for the processes that uvicorn starts
 _HAND_OVER_S: Final = 0.5
+UVICORN: Final[Mapping[str, Any]] = {
+    "http": DecisionProtocol,
+    "ws": "none",
+    "loop": "auto",
+    "lifespan": "on",
+    "access_log": False,
+    "log_level": "warning",
+    "proxy_headers": False,
+    "server_header": False,
+    "date_header": False,
+    "timeout_keep_alive": 30,
+    "timeout_graceful_shutdown": 10,
+}
 _SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -57,22 +69,6 @@ class Settings(msgspec.Struct, frozen=True):
     static: tuple[float, ...] = ()
 
 
-class PromptProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, which also notes when the first bytes of a request were read."""
-
-    _read_at = 0.0
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what arrived."""
-        self._read_at = time.monotonic()
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
-        self.scope[RECEIVED] = self._read_at  # type: ignore[typeddict-unknown-key]
-
-
 def serve(settings: Settings) -> None:
     """Serve until a signal says otherwise.
 
@@ -91,16 +87,7 @@ def serve(settings: Settings) -> None:
             host=settings.host,
             port=settings.port,
             workers=settings.workers,
-            http=PromptProtocol,
-            ws="none",
-            loop="auto",
-            lifespan="on",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=10,
+            **UVICORN,
         )
 
 
@@ -174,6 +161,7 @@ class Process:
         sink = sink_of(self.settings)
         limits, version = Limits(body_bytes=self.settings.body_bytes), importlib.metadata.version("paretune")
         self.app = app = DecisionApp(runtime, sink=sink, limits=limits, version=version)
+        scope["state"][DECISIONS] = app
         follower = _followed(runtime, source, self.settings.poll_s)
         self._drain_on_sigterm(app)
         counting = asyncio.create_task(_hand_over(app))
