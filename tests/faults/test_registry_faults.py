@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from registries import ANNA, BERT, bundle, document, postgres_schema
+from running import ask, running
 from sqlalchemy import event, text
 
 from paretune.errors import ParetuneError
@@ -183,3 +185,37 @@ def test_a_writer_that_is_stopped_amid_its_transaction_holds_up_the_others_only_
             except ParetuneError:
                 assert time.monotonic() < deadline
         sound(registry)
+
+
+def test_a_running_service_follows_the_registry_and_outlives_it(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "r.db")
+    registry.publish(document(None), by=ANNA)
+    registry.approve(1, by=BERT)
+    registry.activate(1, share=1.0, by=ANNA)
+
+    def weights(address: str) -> list[float]:
+        answer = httpx.post(f"{address}/v1/decide", content=ask(1), headers={"content-type": "application/json"}, timeout=5)
+        assert answer.status_code == 200
+        found: list[float] = list(answer.json()["weights"].values())
+        return found
+
+    def becomes(address: str, wanted: list[float]) -> None:
+        until = time.monotonic() + 5
+        while weights(address) != wanted:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    served, static = [80.0, 9.1, -4.0], [91.6, 9.1, -4.0]
+    words = ("--registry", str(tmp_path / "r.db"), "--mirror", str(tmp_path / "served"))
+    with running(tmp_path, *words) as (_, address):
+        assert weights(address) == served
+        registry.kill(by=ANNA)
+        becomes(address, static)
+        registry.rollback(by=ANNA)
+        becomes(address, served)
+        for file in tmp_path.glob("r.db*"):
+            file.unlink()
+        time.sleep(0.5)
+        assert weights(address) == served
+    with running(tmp_path, *words) as (_, address):
+        assert weights(address) == served
