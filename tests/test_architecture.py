@@ -83,6 +83,7 @@ EDGES = {
     "serving/bundle.py": "reads and writes serving bundles",
     "serving/graph.py": "onnx",
     "serving/onnx_scorer.py": "ONNX Runtime",
+    "serving/registry_source.py": "the database, bundle folders, threads",
     "serving/runtime.py": "the clock, threads; plans and bundles by way of sources.py",
     "serving/sources.py": "reads bundles, reads and writes plans, the clock, a thread",
     "serving/workers.py": "threads",

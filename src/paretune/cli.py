@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
+from paretune.commands.approve import approve, retire, rules
 from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.continuous import continuous
@@ -20,12 +21,15 @@ from paretune.commands.demo import demo
 from paretune.commands.distil import distil
 from paretune.commands.export import export
 from paretune.commands.headroom import headroom
+from paretune.commands.history import audit, diff, history
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
+from paretune.commands.publish import publish
 from paretune.commands.report import report
+from paretune.commands.rollout import activate, kill, ramp, release, rollback
 from paretune.commands.serve import serve
 from paretune.commands.sessions import sessions
 from paretune.commands.simulate import simulate
@@ -66,7 +70,19 @@ COMMANDS = (
     distil,
     export,
     plan,
+    publish,
+    approve,
+    activate,
     serve,
+    ramp,
+    rollback,
+    kill,
+    release,
+    retire,
+    rules,
+    history,
+    diff,
+    audit,
     continuous,
     report,
     version,

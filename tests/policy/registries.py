@@ -65,7 +65,7 @@ def document(files: dict[str, bytes] | None, *, label: str = "knee", **changes: 
             "users": 9_000,
             "picks": [{"label": label, "verdict": "confirmed", "probability_degrading": 0.01}],
         },
-        **({"scalarisation": [0.5, 0.5], "cohorts": {}} if files else {"weights": [80.0, 9.1, -4.0]}),
+        **({"scalarisation": [0.5, 0.5], "cohorts": {}} if files or changes.get("bundle") else {"weights": [80.0, 9.1, -4.0]}),
         **changes,
     }
     return json.dumps({**written, "sha256": identity_of(written)}, ensure_ascii=False).encode()

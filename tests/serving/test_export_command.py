@@ -11,10 +11,13 @@ from paretune.cli import main
 from paretune.frontier.archive import load_front
 from paretune.frontier.sweep import choose
 from paretune.logs.parquet import read_log
+from paretune.policy.registry import Registry
 from paretune.report.archive import SCALE, load_run
 from paretune.serving.bundle import load_bundle
+from paretune.serving.decide import Reason, Request
 from paretune.serving.inputs import features_of, state_inputs
 from paretune.serving.parts import model_parts
+from paretune.serving.registry_source import registry_runtime
 from paretune.value.bundle import load_model, verified_files
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bring_your_own_logs"
@@ -107,3 +110,27 @@ def test_a_run_without_its_scale_is_refused(shop, capsys):
 def test_operating_json_lies_beside_the_checksummed_files(shop):
     assert main(["export", str(shop / "run"), load_front(shop / "run").policies[8].name, "-o", str(shop / "bundle")]) == 0
     assert "operating.json" not in verified_files(shop / "bundle")
+
+
+def test_a_policy_of_a_run_goes_through_the_registry_and_is_served_as_it_was_exported(shop, capsys):
+    name, where = load_front(shop / "run").policies[8].name, str(shop / "paretune.db")
+    assert main(["publish", str(shop / "run"), name, "--registry", where, "--as", "anna", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out[-100_000:])
+    assert told["operating"]["policy"] == name
+    assert main(["approve", "1", "--registry", where, "--as", "bert"]) == 0
+    assert main(["activate", "1", "--share", "100", "--registry", where, "--as", "anna", "--yes"]) == 0
+    registry = Registry(where)
+    document, page = registry.front(told["front"])
+    assert document == (shop / "run" / "front.json").read_bytes()
+    assert page == (shop / "run" / "report.html").read_bytes()
+    assert registry.verify() == []
+
+    runtime, _ = registry_runtime(where, shop / "served", deadline_s=None)
+    log = read_log(shop / "logs", load_run(shop / "run").config)
+    inputs = state_inputs(log.state.take(slice(0, 50)), features_of(model_parts(load_model(shop / "run" / "model")).encoders))
+    for i in range(50):
+        features = {feature: np.asarray(column[i]).tolist() for feature, column in inputs.items()}
+        decision = runtime.decide(Request(i, i, features))
+        assert decision.reason is Reason.POLICY, decision.detail
+    assert main(["publish", str(shop / "run"), name, "--registry", where, "--as", "anna"]) == 4
+    assert "this is policy 1 already" in capsys.readouterr().err

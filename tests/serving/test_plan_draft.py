@@ -1,6 +1,5 @@
 """`paretune plan`: versions only go up, a policy is ramped where it stands, and whatever is wrong is said before anything is written."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from fake_scorer import HEADS, LEVELS, STATIC, write_fake_bundle
 from hypothesis import given
 from hypothesis import strategies as st
+from registries import document
 
 from paretune.cli import main
 from paretune.errors import ConfigError
@@ -24,9 +24,10 @@ def operating(name: str = "knee", **changes: object) -> Operating:
 def exported(folder: Path, name: str = "knee", **changes: object) -> Path:
     """Write what `paretune export` leaves beside a bundle."""
     trade_off = {"scalarisation": [1.0, 0.5], "cohorts": {"new": [0.0, 1.0]}}
-    policy = {"policy": name, "bundle": write_fake_bundle(folder, name), "heads": HEADS, "static": STATIC} | trade_off | changes
-    identity = hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()
-    (folder / "operating.json").write_text(json.dumps({**policy, "sha256": identity}), encoding="utf-8")
+    told = {"kind": "alpha", "objectives": ["save", "p2p"], "scale": [1.0, 1.0], **trade_off}
+    surface = {"heads": list(HEADS), "static": list(STATIC)}
+    written = {"policy": name, "bundle": write_fake_bundle(folder, name), **surface, **told} | changes
+    (folder / "operating.json").write_bytes(document(None, **written))
     (folder / "serving.json").write_text(json.dumps({"actions": LEVELS}), encoding="utf-8")
     return folder
 

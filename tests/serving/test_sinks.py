@@ -111,6 +111,18 @@ def test_entries_are_read_again_until_they_are_acknowledged(stream: str) -> None
     assert len(StreamReader(stream, CONFIG).read()) == 0
 
 
+def test_an_entry_that_is_no_decision_is_counted_and_stops_nobody(stream: str) -> None:
+    place, sink = place_of(stream), StreamSink(stream, CONFIG)
+    client = redis.Redis.from_url(place.url)
+    client.xadd(place.stream, {"row": b"\xc1"})
+    client.xadd(place.stream, {"other": b"1"})
+    sink.offer(*pair(3))
+    sink.close()
+    client.close()
+    reader = StreamReader(stream, CONFIG)
+    assert (len(reader.read()), reader.lost) == (1, 2)
+
+
 def test_join_reads_a_stream_once_and_writes_a_request_once(stream: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "paretune.toml").write_text(render_config(CONFIG), encoding="utf-8")
     (tmp_path / "events").mkdir()
@@ -128,8 +140,10 @@ def test_join_reads_a_stream_once_and_writes_a_request_once(stream: str, tmp_pat
 
 
 def test_an_address_that_is_none_and_a_server_that_is_away_say_so_without_the_password() -> None:
-    with pytest.raises(ConfigError, match="no address of Redis"):
-        place_of("http://x")
+    with pytest.raises(ConfigError, match="no address of Redis") as refused:
+        place_of("http://user:hunter2@x")
+    assert "hunter2" not in str(refused.value)
+    assert place_of("rediss://x/1?ssl_cert_reqs=none&stream=s").url == "rediss://x/1?ssl_cert_reqs=none"
     with pytest.raises(UnreachableError, match="does not answer") as error:
         StreamReader(f"redis://user:hunter2@127.0.0.1:{free_port()}/0", CONFIG)
     assert "hunter2" not in str(error.value)

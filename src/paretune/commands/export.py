@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from paretune.commands.picked import BundleOption, RunArgument, swept_configurat
 if TYPE_CHECKING:
     from paretune.frontier.front import Front
     from paretune.report.contents import Findings
+    from paretune.serving.bundle import Parity
 
 OPERATING = "operating.json"
 
@@ -38,6 +39,34 @@ def export(
       paretune export runs/latest knee --output bundles/knee
       paretune export runs/latest "alpha 0.5" --output bundles/half --json
     """
+    folder = output or run / "bundle"
+    written, parity = exported(run, policy, folder, bundle=bundle)
+    if as_json:
+        show_json({"folder": folder, "operating": written, "parity": parity})
+        return
+    if parity is None:
+        say(f"{written['policy']}: fixed weights, no bundle needed; a plan's arm holds them as `weights`")
+    else:
+        say(f"{written['policy']}: bundle {written['bundle']}")
+        say(f"  the action of float64 on {parity.agreement:.4%} of {parity.pairs:,} (request, trade-off) pairs")
+    say(f"wrote {folder}")
+    remark(f"next: an arm of a plan names the bundle, see {folder / OPERATING}")
+
+
+def exported(run: Path, policy: str, folder: Path, *, bundle: Path | None = None) -> tuple[dict[str, Any], Parity | None]:
+    """Write a policy of a run as a bundle, and return its record and how its graph compares with float64; None of fixed weights.
+
+    Args:
+        run: folder that a sweep wrote.
+        policy: label of a pick, or name of a policy.
+        folder: replaced if there.
+        bundle: the swept model; by default the run's own.
+
+    Raises:
+        ArtefactError: the run or its model is not whole.
+        ConfigError: there is no such policy, or the model is of another surface.
+        GateError: the graph chooses otherwise than the model.
+    """
     import json
 
     from paretune.errors import ArtefactError, ConfigError
@@ -48,7 +77,7 @@ def export(
     from paretune.serving.bundle import load_bundle, save_bundle
     from paretune.value.bundle import load_model
 
-    settings, folder = swept_configuration(run / CONFIG), output or run / "bundle"
+    settings = swept_configuration(run / CONFIG)
     found = load_run(run)
     index = _index(found.front, policy)
     chosen, fingerprint, parity = found.front.policies[index], "", None
@@ -68,16 +97,7 @@ def export(
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / OPERATING, json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode())
-    if as_json:
-        show_json({"folder": folder, "operating": written, "parity": parity})
-        return
-    if parity is None:
-        say(f"{chosen.name}: fixed weights, no bundle needed; a plan's arm holds them as `weights`")
-    else:
-        say(f"{chosen.name}: bundle {fingerprint}")
-        say(f"  the action of float64 on {parity.agreement:.4%} of {parity.pairs:,} (request, trade-off) pairs")
-    say(f"wrote {folder}")
-    remark(f"next: an arm of a plan names the bundle, see {folder / OPERATING}")
+    return written, parity
 
 
 def _index(front: Front, name: str) -> int:

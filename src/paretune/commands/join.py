@@ -50,7 +50,8 @@ def join(
     now_us = None if now is None else round(now.replace(tzinfo=now.tzinfo or UTC).timestamp() * 1e6)
     how: dict[str, Any] = {"now_us": now_us, "settle_h": settle, "immature": immature}
     if "://" in decisions:
-        found = _from_stream(decisions, lambda rows: join_files(rows, events, output, settings, **how), settings)
+        run = lambda rows: join_files(rows, events, output, settings, **how)  # noqa: E731
+        found = _from_stream(decisions, run, settings, preview=immature)
     else:
         found = join_files(Path(decisions), events, output, settings, **how)
     if as_json:
@@ -65,14 +66,17 @@ def join(
         remark(f"rejected decisions and why: {output / '_join' / 'rejected' / 'decisions'}")
 
 
-def _from_stream(url: str, run: Callable[[pl.DataFrame], JoinReport], settings: Config) -> JoinReport:
-    """Run a join of what a stream holds, and acknowledge it once that is committed."""
+def _from_stream(url: str, run: Callable[[pl.DataFrame], JoinReport], settings: Config, *, preview: bool) -> JoinReport:
+    """Run a join of what a stream holds, and acknowledge it once that is committed; a preview leaves it to the next run."""
     from paretune.serving.streams import StreamReader
 
     reader = StreamReader(url, settings)
     try:
         found = run(reader.read())
-        reader.acknowledge()
+        if not preview:
+            reader.acknowledge()
+        if reader.lost:
+            remark(f"{reader.lost:,} entries of the stream hold no decision, or were trimmed before they were read")
     finally:
         reader.close()
     return found

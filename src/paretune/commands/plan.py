@@ -5,7 +5,6 @@ The rule: a plan is written whole or not at all, and always as a later version t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -99,29 +98,27 @@ def operating_policy(folder: Path) -> Operating:
     """
     from paretune.errors import ArtefactError
     from paretune.policy.draft import Operating
+    from paretune.policy.operating import decode_operating
     from paretune.serving.sources import fingerprint_of
 
     try:
-        policy = json.loads((folder / OPERATING).read_text(encoding="utf-8"))
-        identity = policy.pop("sha256")
-        levels = json.loads((folder / SERVING).read_text(encoding="utf-8"))["actions"] if policy["bundle"] else []
+        policy = decode_operating((folder / OPERATING).read_bytes(), source=str(folder / OPERATING))
+        levels = json.loads((folder / SERVING).read_text(encoding="utf-8"))["actions"] if policy.bundle else []
         found = Operating(
-            name=policy["policy"],
-            heads=tuple(policy["heads"]),
-            static=tuple(map(float, policy["static"])),
-            fingerprint=policy["bundle"],
+            name=policy.policy,
+            heads=policy.heads,
+            static=policy.static,
+            fingerprint=policy.bundle,
             levels=tuple(tuple(map(float, row)) for row in levels),
-            scalarisation=tuple(map(float, policy.get("scalarisation", ()))),
-            cohorts={cohort: tuple(map(float, vector)) for cohort, vector in policy.get("cohorts", {}).items()},
-            weights=tuple(map(float, policy.get("weights", ()))),
-            identity=identity,
+            scalarisation=policy.scalarisation,
+            cohorts=policy.cohorts,
+            weights=policy.weights,
+            identity=policy.fingerprint,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
             f"{folder} holds no operating policy: {error!r}", hint="export one with `paretune export RUN POLICY`"
         ) from error
-    if hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest() != identity:
-        raise ArtefactError(f"{folder / OPERATING} was altered after it was exported", hint="export the policy again")
     if found.fingerprint and found.fingerprint != fingerprint_of(folder):
         raise ArtefactError(f"{folder / OPERATING} is of another bundle than the one beside it", hint="export the policy again")
     return found

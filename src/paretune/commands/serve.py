@@ -17,6 +17,12 @@ def serve(
     plan: Annotated[Path, typer.Option(metavar="FILE", help="Plan to follow, from `paretune plan`; changes are picked up.")] = Path(
         "plan.json"
     ),
+    registry: Annotated[
+        str, typer.Option(metavar="URL", help="Registry to follow in place of a plan file: SQLite file, or postgresql://HOST/DATABASE.")
+    ] = "",
+    mirror: Annotated[
+        Path, typer.Option(metavar="DIR", help="The registry's plan and bundles are copied here, for starts without it.")
+    ] = Path("served"),
     bundles: Annotated[Path, typer.Option(metavar="DIR", help="Folder of exported policies, from `paretune export`.")] = Path("bundles"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8077,
@@ -27,9 +33,10 @@ def serve(
     ] = None,
     spool: Annotated[Path | None, typer.Option(metavar="DIR", help="Log decisions to this folder, for `paretune join`.")] = None,
     redis: Annotated[str, typer.Option(metavar="URL", help="Log decisions to redis://HOST:PORT/DB?stream=NAME instead.")] = "",
-    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Names the features that are logged.")] = Path(
-        "paretune.toml"
-    ),
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", metavar="FILE", help="Names the logged features; its static weights are served before any plan."),
+    ] = Path("paretune.toml"),
     poll_s: Annotated[float, typer.Option(min=0.05, help="Seconds between looks at the plan.")] = 1.0,
     drain_s: Annotated[float, typer.Option(min=0, help="Seconds that /readyz says 503 before a stopped service ends.")] = 1.0,
     as_json: JsonOption = False,
@@ -42,6 +49,7 @@ def serve(
     \b
     Examples:
       paretune serve --plan plan.json --bundles bundles
+      paretune serve --registry paretune.db
       paretune serve --workers 4 --spool spool --state /var/lib/paretune
       curl -s localhost:8077/v1/decide -H 'content-type: application/json' -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
     """
@@ -51,6 +59,7 @@ def serve(
 
     if spool and redis:
         raise ConfigError("--spool and --redis both say where decisions are logged", hint="give one of them")
+    heads, static = _static(config)
     settings = Settings(
         bundles=str(bundles),
         plan=str(plan),
@@ -64,10 +73,24 @@ def serve(
         config=str(config) if spool or redis else "",
         poll_s=poll_s,
         drain_s=drain_s,
+        registry=registry,
+        mirror=str(mirror),
+        heads=heads,
+        static=static,
     )
     address = f"http://{host}:{port}"
     if as_json:
-        print(json.dumps({"address": address, "workers": workers, "plan": str(plan)}), flush=True)
+        print(json.dumps({"address": address, "workers": workers, "plan": registry or str(plan)}), flush=True)
     else:
         print(f"decisions at {address}/v1/decide (ready when {address}/readyz says 200)", file=sys.stderr, flush=True)
     serve_forever(settings)
+
+
+def _static(config: Path) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return heads and static weights of a configuration; nothing where there is none."""
+    from paretune.config import load_config
+
+    if not config.exists():
+        return (), ()
+    surface = load_config(config).surface.build()
+    return surface.names, tuple(surface.static.tolist())

@@ -12,6 +12,7 @@ import os
 import socket
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
@@ -30,6 +31,9 @@ T = TypeVar("T")
 DEADLINE_S = 5.0
 CHANNEL = "paretune_plan"  # of NOTIFY
 _LOCK = 0x70617265  # advisory lock of writers; with the schema's hash
+_WAIT_FOR_WRITERS = text("SELECT pg_advisory_xact_lock(:lock, hashtext(current_schema()))")
+_PING = text("SELECT :lock")  # of a pooled connection
+_KEEPALIVE: dict[str, Any] = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 _CLOSING_S = 0.5  # for a call that was given up to notice
 
 
@@ -72,6 +76,7 @@ class Database:
         self.url, self.deadline_s, self.read_only = registry_url(where), deadline_s, read_only
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite(self.url, deadline_s, read_only) if self.is_sqlite else _postgresql(self.url, deadline_s, read_only)
+        weakref.finalize(self, _disposed, self._engine, os.getpid())
 
     @property
     def name(self) -> str:
@@ -111,6 +116,20 @@ class Database:
             raise ConfigError(f"{self.name} has tables of version {found}, this release knows {HEAD}", hint="use the later release")
         return self.write(_upgraded)
 
+    def listening(self) -> Any:
+        """Return a psycopg connection of its own that is told of plans, for `notifies`; PostgreSQL only.
+
+        Raises:
+            UnreachableError: no answer.
+        """
+        import psycopg
+
+        _, settings = self._engine.dialect.create_connect_args(self.url.difference_update_query(["options"]))
+        try:
+            return psycopg.connect(**settings, **_KEEPALIVE, connect_timeout=2, autocommit=True, application_name="paretune listener")
+        except psycopg.Error as error:
+            raise UnreachableError(f"{self.name} cannot be listened to: {error}", hint="plans are followed by polling meanwhile") from error
+
     def close(self) -> None:
         """Give back all connections."""
         self._engine.dispose()
@@ -122,17 +141,23 @@ class Database:
         return within(self.deadline_s, lambda: self._transacted(call, purpose, held), abort=lambda: _shut(held), name=self.name)
 
     def _transacted(self, call: Callable[[Connection], T], purpose: Literal["read", "write"], held: list[Any]) -> T:
-        try:
-            with self._engine.connect().execution_options(purpose=purpose) as connection:
-                held.append(connection.connection.driver_connection)
-                with connection.begin():
-                    if purpose == "write" and not self.is_sqlite:
-                        connection.execute(text("SELECT pg_advisory_xact_lock(:lock, hashtext(current_schema()))"), {"lock": _LOCK})
-                    return call(connection)
-        except SQLAlchemyError as error:
-            raise self._said(error) from error
-        finally:
-            held.clear()
+        """Return what a call answers in a transaction; a pooled connection that had died in the meantime is replaced once."""
+        for last in (False, True):
+            begun = False
+            try:
+                with self._engine.connect().execution_options(purpose=purpose) as connection:
+                    held.append(connection.connection.driver_connection)
+                    with connection.begin():
+                        if not self.is_sqlite:
+                            connection.execute(_PING if purpose == "read" else _WAIT_FOR_WRITERS, {"lock": _LOCK})
+                        begun = True
+                        return call(connection)
+            except SQLAlchemyError as error:
+                if begun or last or not getattr(error, "connection_invalidated", False):
+                    raise self._said(error) from error
+            finally:
+                held.clear()
+        raise UnreachableError(f"{self.name} cannot be used", hint="see whether the database is up, then try again")
 
     def _said(self, error: SQLAlchemyError) -> ParetuneError:
         """Return an error of the database in our own words."""
@@ -184,6 +209,12 @@ def within(deadline_s: float, call: Callable[[], T], *, abort: Callable[[], None
     return answers[0]
 
 
+def _disposed(engine: Engine, process: int) -> None:
+    """Close all connections, unless they are those of the process that this one was forked from."""
+    if os.getpid() == process:
+        engine.dispose()
+
+
 def _shut(held: list[Any]) -> None:
     """Shut the socket of a connection that hangs, so that the thread that waits for it ends."""
     with suppress(Exception):  # broad: it may just have ended by itself
@@ -231,7 +262,9 @@ def _postgresql(url: URL, deadline_s: float, read_only: bool) -> Engine:
     )
     settings = {"options": options.strip(), "connect_timeout": max(2, int(deadline_s)), "application_name": "paretune"}
     try:
-        return create_engine(url.difference_update_query(["options"]), connect_args=settings, poolclass=NullPool)
+        return create_engine(
+            url.difference_update_query(["options"]), connect_args=settings, pool_size=4, max_overflow=8, pool_timeout=deadline_s
+        )
     except (NoSuchModuleError, ImportError) as error:
         raise MissingExtraError(f"PostgreSQL needs a driver: {error}", hint='pip install "paretune[postgres]"') from error
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from paretune.config import Config
 from paretune.errors import ArtefactError, ConfigError
-from paretune.frontier.front import Front, Policy
-from paretune.frontier.sweep import scalarise
-from paretune.records import Floats
+
+if TYPE_CHECKING:  # a front brings numba and scipy, which reading a record does not need
+    from paretune.config import Config
+    from paretune.frontier.front import Front, Policy
+    from paretune.records import Floats
 
 FORMAT = 1
 _AGAIN = "export the policy again with `paretune export`"
@@ -143,6 +144,8 @@ def served_as(policy: Policy, *, front: Front) -> dict[str, Any]:
     Raises:
         ConfigError: it is a table of weights by cohort, which needs no model and which no arm of a plan holds.
     """
+    from paretune.frontier.sweep import scalarise
+
     if policy.weights is not None:
         return {"weights": np.asarray(policy.weights).tolist()}
     if policy.scalarisation:

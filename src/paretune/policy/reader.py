@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from paretune.policy import rows
 from paretune.policy.database import Database
 from paretune.policy.plan import Plan
@@ -44,6 +46,20 @@ class PlanReader:
             ArtefactError: the plan was altered.
         """
         return self.database.read(rows.current_plan)
+
+    def later(self, seen: int) -> tuple[int, Plan | None]:
+        """Return the version in force, and its plan where it is later than one that was seen.
+
+        Raises:
+            UnreachableError: no answer in time.
+            ArtefactError: the plan was altered.
+        """
+
+        def work(connection: Connection) -> tuple[int, Plan | None]:
+            version = rows.version_in_force(connection)
+            return version, rows.plan_of(connection, version) if version > seen else None
+
+        return self.database.read(work)
 
     def bundle(self, fingerprint: str) -> dict[str, bytes]:
         """Return the files of a bundle, each equal to its checksum.

@@ -24,9 +24,10 @@ from paretune.config import Config, load_config
 from paretune.errors import ConfigError
 from paretune.serving.app import DECISIONS, DecisionApp, Limits
 from paretune.serving.protocol import DecisionProtocol
+from paretune.serving.registry_source import RegistryFollower, RegistrySource, registry_runtime
 from paretune.serving.runtime import Runtime
 from paretune.serving.sinks import DecisionSink
-from paretune.serving.sources import PlanFile, follow
+from paretune.serving.sources import Follower, PlanFile, follow
 from paretune.serving.spool import Spool
 
 SETTINGS: Final = "PARETUNE_SERVE"  # environment variable with the settings, for the processes that uvicorn starts
@@ -63,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True):
     poll_s: float = 1.0
     drain_s: float = 1.0
     body_bytes: int = 1 << 20
+    registry: str = ""  # followed in place of the plan file; its plan and bundles are copied into `mirror`
+    mirror: str = ""
+    heads: tuple[str, ...] = ()  # with `static`, what is served while there is no plan
+    static: tuple[float, ...] = ()
 
 
 def serve(settings: Settings) -> None:
@@ -88,13 +93,27 @@ def serve(settings: Settings) -> None:
 
 
 def runtime_of(settings: Settings) -> Runtime:
-    """Return a runtime of the settings' plan, or of the last known good one.
+    """Return a runtime of the settings' plan, or of the last known good one; of the static weights where there is neither.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none of these.
     """
-    state = Path(settings.state) if settings.state else None
-    return Runtime.load(Path(settings.bundles), Path(settings.plan), state_dir=state, deadline_s=settings.deadline_ms / 1e3)
+    return _runtime_and_source(settings)[0]
+
+
+def _runtime_and_source(settings: Settings) -> tuple[Runtime, PlanFile | RegistrySource]:
+    static = (settings.heads, settings.static) if settings.static else None
+    options: dict[str, Any] = {"deadline_s": settings.deadline_ms / 1e3, "static": static}
+    options["state_dir"] = Path(settings.state) if settings.state else None
+    if settings.registry:
+        return registry_runtime(settings.registry, Path(settings.mirror), **options)
+    return Runtime.load(Path(settings.bundles), Path(settings.plan), **options), PlanFile(Path(settings.plan))
+
+
+def _followed(runtime: Runtime, source: PlanFile | RegistrySource, every_s: float) -> Follower | RegistryFollower:
+    if isinstance(source, RegistrySource):
+        return RegistryFollower(runtime, source, every_s=every_s)
+    return follow(runtime, source, every_s=every_s)
 
 
 def sink_of(settings: Settings) -> DecisionSink | None:
@@ -143,11 +162,12 @@ class Process:
                 await self.app(scope, receive, send)
             return
         await receive()
-        runtime, sink = runtime_of(self.settings), sink_of(self.settings)
+        runtime, source = _runtime_and_source(self.settings)
+        sink = sink_of(self.settings)
         limits, version = Limits(body_bytes=self.settings.body_bytes), importlib.metadata.version("paretune")
         self.app = app = DecisionApp(runtime, sink=sink, limits=limits, version=version)
         scope["state"][DECISIONS] = app
-        follower = follow(runtime, PlanFile(Path(self.settings.plan)), every_s=self.settings.poll_s)
+        follower = _followed(runtime, source, self.settings.poll_s)
         self._drain_on_sigterm(app)
         counting = asyncio.create_task(_hand_over(app))
         await send({"type": "lifespan.startup.complete"})
@@ -155,7 +175,7 @@ class Process:
         counting.cancel()
         with suppress(asyncio.CancelledError):
             await counting
-        follower.stop()
+        await asyncio.to_thread(follower.stop)
         if sink is not None:
             await asyncio.to_thread(sink.close)
         app.hand_over()

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from paretune.errors import ArtefactError, ConfigError, ParetuneError
 from paretune.policy.plan import Plan, checked, decode_plan, encode_plan
@@ -225,13 +225,25 @@ class LastKnownGood:
         write_folder(self.bundles / fingerprint, files | {SUMS: sums})
 
 
+class PlanSource(Protocol):
+    """Where a follower looks for plans."""
+
+    problem: str  # why what is there now is not used; empty = it is
+    subject: str  # what that problem is noted under
+    switching: str  # what problems of a switch are noted under
+
+    def poll(self) -> Plan | None:
+        """Return a plan where there is another than at the last call; never raises for what is wrong with the source."""
+        ...
+
+
 class Follower:
     """A thread that looks at a plan's source and switches a runtime when it changes."""
 
-    def __init__(self, runtime: Runtime, source: PlanFile, *, every_s: float) -> None:
+    def __init__(self, runtime: Runtime, source: PlanSource, *, every_s: float) -> None:
         self._runtime, self._source, self._every_s = runtime, source, every_s
         self._pending: Plan | None = None
-        self._stop = threading.Event()
+        self._stop, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="paretune-plan", daemon=True)
         self._thread.start()
 
@@ -253,20 +265,29 @@ class Follower:
             self._runtime.note(subject, "")
             self._pending = None
 
+    def wake(self) -> None:
+        """Have the thread look now instead of at its next turn."""
+        self._woken.set()
+
     def stop(self) -> None:
         """End the thread; what is in force stays in force."""
         self._stop.set()
+        self._woken.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
+        while not self._stop.is_set():
+            self._woken.wait(self._every_s)
+            self._woken.clear()
+            if self._stop.is_set():
+                return
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001  (broad: whatever a plan's source does, the next look may be better)
                 self._runtime.note("follower", f"looking for a plan failed: {type(error).__name__}: {error}")
 
 
-def follow(runtime: Runtime, source: PlanFile, *, every_s: float = 1.0) -> Follower:
+def follow(runtime: Runtime, source: PlanSource, *, every_s: float = 1.0) -> Follower:
     """Return a started thread that keeps the runtime at the source's plan."""
     return Follower(runtime, source, every_s=every_s)
 

@@ -14,13 +14,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 import polars as pl
 
 from paretune.config import Config
-from paretune.errors import ConfigError, LogError, MissingExtraError, UnreachableError
+from paretune.errors import ConfigError, MissingExtraError, UnreachableError
 from paretune.logs.decisions import decision_schema
 from paretune.serving.decide import Decision, Request
 from paretune.serving.decision_rows import Cell, RowWriter, rows_frame
@@ -33,7 +33,6 @@ _BATCH: Final = 500
 _RETRY_S: Final = 0.5
 _CLOSING_S: Final = 5.0  # that a closing sink goes on trying
 _TIMEOUT_S: Final = 2.0  # of a call; never on the decision path
-_TORN: Final = "a stream entry is no decision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,10 @@ def place_of(url: str) -> Place:
     """
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ConfigError(f"{url!r} is no address of Redis", hint="give e.g. redis://127.0.0.1:6379/0?stream=paretune:decisions")
-    asked = parse_qs(parts.query)
-    return Place(urlunsplit(parts._replace(query="")), asked.get("stream", [STREAM])[0])
+        raise ConfigError(f"{_shown(url)!r} is no address of Redis", hint="give e.g. redis://127.0.0.1:6379/0?stream=paretune:decisions")
+    asked = dict(parse_qsl(parts.query))
+    stream = asked.pop("stream", STREAM)
+    return Place(urlunsplit(parts._replace(query=urlencode(asked))), stream)
 
 
 class StreamSink:
@@ -152,6 +152,7 @@ class StreamReader:
         self.place, self._schema = place_of(url), decision_schema(config)
         self._redis, self._error = _client(self.place), _redis().RedisError
         self._read: list[bytes] = []
+        self.lost = 0  # entries that hold no decision, or were trimmed before they were read
         try:
             self._redis.xgroup_create(self.place.stream, GROUP, id="0", mkstream=True)
         except _redis().ResponseError as error:
@@ -181,7 +182,7 @@ class StreamReader:
                         break
                     last = entries[-1][0]
                     self._read += [name for name, _ in entries]
-                    rows += [self._cells(fields) for _, fields in entries if fields]  # an entry that was trimmed has no fields left
+                    rows += [cells for _, fields in entries if (cells := self._cells(fields)) is not None]
         except self._error as error:
             raise self._away(error) from error
         return rows_frame(rows, self._schema)
@@ -203,11 +204,13 @@ class StreamReader:
         """Close the connection."""
         self._redis.close()
 
-    def _cells(self, fields: dict[bytes, bytes]) -> list[Cell]:
+    def _cells(self, fields: dict[bytes, bytes]) -> list[Cell] | None:
+        """Return the cells of an entry; None, and counted, where it is no decision or was trimmed before it was read."""
         try:
             row = msgspec.msgpack.decode(fields[FIELD], type=dict[str, Any])
-        except (KeyError, msgspec.MsgspecError) as error:
-            raise LogError(f"{_TORN}: {error!r}", hint="name the stream of `paretune serve --redis` with ?stream=NAME") from error
+        except (KeyError, TypeError, msgspec.MsgspecError):
+            self.lost += 1
+            return None
         return [row.get(name) for name in self._schema]
 
     def _away(self, error: Exception) -> UnreachableError:
