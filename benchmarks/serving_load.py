@@ -91,7 +91,7 @@ class Asking(asyncio.Protocol):
         answer, self.buffer, at, self.at = self.buffer, b"", self.at, 0.0
         self.load.done(self, at, answer[9:12], answer[end + 4 :])
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's name)
+    def connection_lost(self, exc: Exception | None) -> None:
         """Count a question that is not answered any more."""
         if self.at:
             self.load.lost += 1
