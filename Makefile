@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-setup
 SOURCES := src tests benchmarks examples docs
-BENCHMARKS := $(sort $(filter-out benchmarks/attainable.py,$(wildcard benchmarks/*.py)))
+BENCHMARKS := $(sort $(filter-out benchmarks/attainable.py benchmarks/serving_%.py,$(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test slow bench docs clean

@@ -238,7 +238,8 @@ def test_health_metrics_and_the_document_are_there() -> None:
     metrics = asked(app, "/metrics", method="GET").text
     assert 'paretune_decisions_total{arm="policy",reason="POLICY"} 5.0' in metrics
     assert 'paretune_refused_total{status="400"} 1.0' in metrics
-    assert 'paretune_decision_latency_ms_bucket_total{le="+Inf"} 5.0' in metrics
+    assert 'paretune_decision_latency_seconds_bucket{le="+Inf"} 5.0' in metrics
+    assert "_created" not in metrics
     assert "paretune_plan_version 1.0" in metrics
     assert len(kept.rows) == 5
     document = asked(app, "/openapi.json", method="GET").json()

@@ -1,16 +1,16 @@
 """What the decision service counts, for Prometheus. An edge: prometheus-client, and its files where several processes count together.
 
-The rule: the decision path adds to plain numbers; they are handed to the metrics a few times a second and before each scrape.
+The rule: the decision path adds to plain numbers, but for one histogram; they are handed to the metrics a few times a second and before
+each scrape.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client import Counter as Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -18,7 +18,7 @@ from paretune.serving.decide import Decision
 from paretune.serving.health import RuntimeState
 from paretune.serving.sinks import SinkCounts
 
-BOUNDS_MS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+BOUNDS_S: Final = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1)
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"  # where the client keeps what several processes count
 
@@ -27,17 +27,15 @@ class Telemetry:
     """Counts of one process; scraped, of all processes that share a folder."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when a series began is of no use to anybody here, and doubles the text
         self.registry = CollectorRegistry()
         self._shared = _SHARED in os.environ
         self._decisions: Counter[tuple[str, str]] = Counter()
-        self._latency = [0] * (len(BOUNDS_MS) + 1)
-        self._latency_s = 0.0
         self._refused: Counter[str] = Counter()
         self._sink = SinkCounts(0, 0, 0, 0)
         add = self.registry
         self._m_decisions = Metric("paretune_decisions", "decisions by reason and arm", ["reason", "arm"], registry=add)
-        self._m_buckets = Metric("paretune_decision_latency_ms_bucket", "decisions that took at most le ms", ["le"], registry=add)
-        self._m_sum = Metric("paretune_decision_latency_seconds_sum", "time spent deciding, from receipt", registry=add)
+        self._h_latency = Histogram("paretune_decision_latency_seconds", "decisions by time, from receipt", buckets=BOUNDS_S, registry=add)
         self._m_refused = Metric("paretune_refused", "calls answered 4xx", ["status"], registry=add)
         self._m_sink = Metric("paretune_logged_decisions", "decisions handed to the spool", ["outcome"], registry=add)
         self._g_queue = Gauge("paretune_sink_queue", "decisions waiting to be written", registry=add, multiprocess_mode="livesum")
@@ -49,8 +47,7 @@ class Telemetry:
     def count(self, decision: Decision) -> None:
         """Count a decision."""
         self._decisions[decision.reason, decision.arm] += 1
-        self._latency[bisect_left(BOUNDS_MS, decision.elapsed_s * 1e3)] += 1
-        self._latency_s += decision.elapsed_s
+        self._h_latency.observe(decision.elapsed_s)
 
     def refuse(self, status: int) -> None:
         """Count a call that was answered 4xx."""
@@ -59,17 +56,9 @@ class Telemetry:
     def hand_over(self, state: RuntimeState, sink: SinkCounts | None) -> None:
         """Hand what was counted since the last time to the metrics."""
         decisions, self._decisions = self._decisions, Counter()
-        latency, self._latency = self._latency, [0] * (len(BOUNDS_MS) + 1)
         refused, self._refused = self._refused, Counter()
         for (reason, arm), times in decisions.items():
             self._m_decisions.labels(reason, arm).inc(times)
-        below = 0
-        for bound, times in zip((*map(str, BOUNDS_MS), "+Inf"), latency, strict=True):
-            below += times
-            if below:
-                self._m_buckets.labels(bound).inc(below)
-        self._m_sum.inc(self._latency_s)
-        self._latency_s = 0.0
         for status, times in refused.items():
             self._m_refused.labels(status).inc(times)
         if sink is not None:
