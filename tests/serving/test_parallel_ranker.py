@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "examples" / "parallel_ranker"
-sys.path.insert(0, str(FOLDER))
-import ranker as example
-
 from paretune.client import Client
+
+FOLDER = Path(__file__).parents[2] / "examples" / "parallel_ranker"
 
 
 @pytest.mark.e2e
@@ -29,7 +27,10 @@ def test_the_example_runs_and_is_answered() -> None:
     assert float(found["added_ms"]) < 0.5 * float(found["alone_ms"]), "asking one after the other would be worse than this"
 
 
-def test_lists_follow_the_weights_that_are_served_and_the_static_ones_without_a_service() -> None:
+def test_lists_follow_the_weights_that_are_served_and_the_static_ones_without_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    import ranker as example
+
     with Client("http://127.0.0.1:9", static=example.STATIC) as client:
         ranker = example.Ranker(client)
         served, answer = ranker.ranked(1, 7, {"age": 31.0})
