@@ -13,6 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # The stages in the order the data moves. An import goes to an earlier stage or stays in its own. A stage is a folder or a single module.
 ORDER = (
+    "connections",
     "client",
     "errors",
     "config",
@@ -78,6 +79,7 @@ EDGES = {
     "run.py": "reads logs, writes models and run folders",
     "serving/app.py": "HTTP, the clock",
     "serving/telemetry.py": "Prometheus",
+    "connections.py": "sockets, the clock",
     "serving/protocol.py": "HTTP, the clock",
     "serving/server.py": "HTTP, signals, the environment, files",
     "serving/bundle.py": "reads and writes serving bundles",

@@ -1,10 +1,15 @@
 """The caller's side of the decision service: weights within a budget, whatever happens to the service. An edge: HTTP, the clock.
 
 The rules: `decide` never raises and returns within its budget plus a wake-up; without an answer it returns the caller's own static weights
-and says why. Connections are kept. Nothing but the standard library, httpx and msgspec is imported.
+and says why. Connections are kept. Nothing but the standard library, httpx and msgspec is needed.
 
     client = Client("http://127.0.0.1:8077", static={"save": 91.6, "p2p": 9.1})
-    weights = client.decide(request_id="r1", user=7, features={"age": 31.0}).weights
+    asked = client.ask(request_id="r1", user=7, features={"age": 31.0})  # sent
+    ...                                                                  # score candidates meanwhile
+    weights = asked.weights().weights                                    # there already
+
+Plain HTTP is spoken over a kept socket by the caller's own thread: an HTTP library takes a millisecond of Python's lock, and a ranker
+that scores meanwhile would wait for it. TLS, hedging, and services that answer in chunks go through httpx.
 """
 
 from __future__ import annotations
@@ -13,10 +18,12 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx
 import msgspec
+
+from paretune.connections import Lines, UnusualError, lines_to
 
 BUDGET_S = 0.010
 _HEADERS = {"content-type": "application/msgpack"}
@@ -50,7 +57,10 @@ class _Client:
     def _answer(self, response: httpx.Response, started: float) -> Weights:
         if response.status_code != 200:
             return self._fallback(f"HTTP {response.status_code}: {response.text}", started)
-        answer = self._decode(response.content)
+        return self._read(response.content, started)
+
+    def _read(self, content: bytes, started: float) -> Weights:
+        answer = self._decode(content)
         return msgspec.structs.replace(answer, elapsed_s=time.monotonic() - started)
 
     def _fallback(self, problem: str, started: float) -> Weights:
@@ -59,6 +69,77 @@ class _Client:
 
 def _timeout(budget_s: float) -> httpx.Timeout:
     return httpx.Timeout(budget_s)
+
+
+class Asked(Protocol):
+    """A question that has been sent."""
+
+    def weights(self) -> Weights:
+        """Return the answer, or the static weights once the budget is spent; never raises."""
+        ...
+
+
+class _Told:
+    """A question that could not be sent."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    def weights(self) -> Weights:
+        return self._weights
+
+
+class _OnThreads:
+    """A question that httpx asks on a thread."""
+
+    def __init__(self, client: Client, body: bytes, started: float) -> None:
+        self._client, self._body, self._started = client, body, started
+        self._asked = [client._threads.submit(client._ask, body)]
+
+    def weights(self) -> Weights:
+        try:
+            return self._client._first(self._asked, self._body, self._started)
+        except Exception as error:  # noqa: BLE001  (broad: on the ranker's own path; it needs weights, not errors)
+            return self._client._fallback(f"{type(error).__name__}: {error}", self._started)
+
+
+class _OnLine:
+    """A question that the caller's own thread asks on a kept connection."""
+
+    def __init__(self, client: Client, lines: Lines, body: bytes, started: float) -> None:
+        self._client, self._lines, self._body, self._started = client, lines, body, started
+        self._until = started + client.budget_s
+        self._line = lines.taken(self._until)
+        try:
+            self._line.send(body, self._until)
+        except ConnectionError:  # a kept connection that the service has closed
+            self._again()
+
+    def weights(self) -> Weights:
+        client = self._client
+        try:
+            try:
+                status, content = self._line.receive(self._until)
+            except ConnectionError:
+                if not self._line.was_used:
+                    raise
+                self._again()
+                status, content = self._line.receive(self._until)
+            self._lines.give_back(self._line)
+            if status != 200:
+                return client._fallback(f"HTTP {status}: {content.decode(errors='replace')}", self._started)
+            return client._read(content, self._started)
+        except TimeoutError:
+            return client._late(self._started)
+        except UnusualError:
+            client._lines = None  # a proxy that answers in chunks, say: httpx knows how, from the next question on
+            return client._fallback("the answer's form is unusual; the next question goes through httpx", self._started)
+        except Exception as error:  # noqa: BLE001  (broad: on the ranker's own path; it needs weights, not errors)
+            return client._fallback(f"{type(error).__name__}: {error}", self._started)
+
+    def _again(self) -> None:
+        self._line = self._lines.opened(self._until)
+        self._line.send(self._body, self._until)
 
 
 class Client(_Client):
@@ -74,7 +155,7 @@ class Client(_Client):
         connections: int = 32,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Make a client; nothing is sent yet.
+        """Make a client; the host's name is looked up, nothing is sent yet.
 
         Args:
             url: of the service.
@@ -88,8 +169,9 @@ class Client(_Client):
         limits = httpx.Limits(max_connections=2 * connections, max_keepalive_connections=2 * connections, keepalive_expiry=20)
         self._http = httpx.Client(base_url=url, headers=_HEADERS, timeout=_timeout(budget_s), limits=limits, transport=transport)
         self._threads = ThreadPoolExecutor(2 * connections, thread_name_prefix="paretune-client")
+        self._lines = lines_to(url, connections) if transport is None and hedge_after_s is None else None
 
-    def decide(
+    def ask(
         self,
         *,
         request_id: str | int,
@@ -98,8 +180,8 @@ class Client(_Client):
         cohort: str | None = None,
         session: str | int | None = None,
         time_us: int | None = None,
-    ) -> Weights:
-        """Return the weights of a request, in time.
+    ) -> Asked:
+        """Return a question that has been sent; its `weights()` waits for the answer, within the budget from now on.
 
         Args:
             request_id: unique.
@@ -114,26 +196,40 @@ class Client(_Client):
             body = self._body(
                 {"request_id": request_id, "user": user, "features": features, "cohort": cohort, "session": session, "time_us": time_us}
             )
-            return self._first(body, started)
+            if self._lines is not None:
+                return _OnLine(self, self._lines, body, started)
+            return _OnThreads(self, body, started)
         except Exception as error:  # noqa: BLE001  (broad: on the ranker's own path; it needs weights, not errors)
-            return self._fallback(f"{type(error).__name__}: {error}", started)
+            return _Told(self._fallback(f"{type(error).__name__}: {error}", started))
 
-    def _first(self, body: bytes, started: float) -> Weights:
+    def decide(
+        self,
+        *,
+        request_id: str | int,
+        user: str | int,
+        features: Mapping[str, Any],
+        cohort: str | None = None,
+        session: str | int | None = None,
+        time_us: int | None = None,
+    ) -> Weights:
+        """Return the weights of a request, in time; see `ask`."""
+        return self.ask(request_id=request_id, user=user, features=features, cohort=cohort, session=session, time_us=time_us).weights()
+
+    def _first(self, asked: list[Future[httpx.Response]], body: bytes, started: float) -> Weights:
         """Return the first good answer within the budget; httpx's own limits are per read, the budget here is for all of it."""
-        asked = [self._threads.submit(self._ask, body)]
-        first = self.budget_s if self.hedge_after_s is None else min(self.hedge_after_s, self.budget_s)
-        done, pending = wait(asked, timeout=first)
+        left = self.budget_s - (time.monotonic() - started)
+        done, pending = wait(asked, timeout=max(0.0, left if self.hedge_after_s is None else min(self.hedge_after_s, left)))
         if not done and self.hedge_after_s is not None:
             asked.append(self._threads.submit(self._ask, body))
             done, pending = wait(asked, timeout=max(0.0, self.budget_s - (time.monotonic() - started)), return_when=FIRST_COMPLETED)
         for late in pending:
             late.cancel()
-        return self._taken(done, started)
-
-    def _taken(self, done: set[Future[httpx.Response]], started: float) -> Weights:
         if not done:
-            return self._fallback(f"no answer within {self.budget_s * 1e3:g} ms", started)
+            return self._late(started)
         return self._answer(done.pop().result(), started)
+
+    def _late(self, started: float) -> Weights:
+        return self._fallback(f"no answer within {self.budget_s * 1e3:g} ms", started)
 
     def _ask(self, body: bytes) -> httpx.Response:
         return self._http.post("/v1/decide", content=body)
@@ -142,6 +238,8 @@ class Client(_Client):
         """Close the connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._http.close()
+        if self._lines is not None:
+            self._lines.close()
 
     def __enter__(self) -> Self:
         return self

@@ -123,20 +123,23 @@ class DecisionApp:
         """Note that the server has read all that had arrived."""
         self.admission.over(self._clock())
 
-    def turned_away(self, body: bytes, name: str, received: float) -> bytes | None:
-        """Return the body of the answer to a question for which there is no room; None where it makes no question.
+    def answered(self, body: bytes, name: str, received: float, admitted: bool) -> bytes | None:
+        """Return the body of the answer to a question, None where ASGI is to say what is wrong with it.
 
         Args:
             body: of the request.
             name: content type of both.
             received: when it had been read.
+            admitted: whether it may ask a model.
         """
         media = wire.MEDIA.get(name)
         if media is None or len(body) > self.limits.body_bytes:
             return None
         try:
-            return self._one(body, media, received, False)
+            return self._one(body, media, received, admitted)
         except Refused:
+            return None
+        except Exception:  # noqa: BLE001  (broad: it happens again on the way that gives it an id and a line in the log)
             return None
 
     async def _answered(self, scope: Scope, receive: Receive) -> tuple[int, str, bytes]:
