@@ -56,6 +56,7 @@ EDGES = {
     "client.py": "HTTP, the clock, threads",
     "commands/": "the terminal, and the files a command is given",
     "config.py": "reads paretune.toml",
+    "console/accounts.py": "the database, the clock",
     "demo.py": "files of a run, the clock",
     "logs/inspection.py": "reads logs, writes the quarantine",
     "logs/intake.py": "reads decisions and events, the clock",

@@ -16,8 +16,11 @@ from paretune.errors import (
     LogError,
     MissingExtraError,
     NoOverlapError,
+    NotFoundError,
     ParetuneError,
+    SignInError,
     SurfaceError,
+    TooOftenError,
     UnreachableError,
 )
 
@@ -29,6 +32,7 @@ NAMES = {name for name, kind in vars(errors).items() if isinstance(kind, type) a
     ("kind", "code"),
     [
         (ConfigError, 2),
+        (NotFoundError, 2),
         (SurfaceError, 2),
         (MissingExtraError, 2),
         (DataError, 3),
@@ -38,6 +42,8 @@ NAMES = {name for name, kind in vars(errors).items() if isinstance(kind, type) a
         (NoOverlapError, 4),
         (ConflictError, 4),
         (ForbiddenError, 4),
+        (SignInError, 4),
+        (TooOftenError, 4),
         (UnreachableError, 5),
     ],
 )
@@ -54,7 +60,7 @@ def test_the_hint_stands_under_the_message_and_the_message_alone_without_one() -
 
 def test_no_error_is_missing_from_the_table_above() -> None:
     assert {"ParetuneError", *(kind.__name__ for kind in (ConfigError, SurfaceError, MissingExtraError))} <= NAMES
-    assert len(NAMES) == 12, "give a new error its exit code in the table"
+    assert len(NAMES) == 15, "give a new error its exit code in the table"
 
 
 def test_every_error_that_is_raised_says_what_to_do() -> None:

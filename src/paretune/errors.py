@@ -26,6 +26,10 @@ class ConfigError(ParetuneError):
     exit_code = 2
 
 
+class NotFoundError(ConfigError):
+    """What is named does not exist."""
+
+
 class SurfaceError(ConfigError):
     """Heads, static weights or levels do not make a control surface."""
 
@@ -64,6 +68,18 @@ class ConflictError(GateError):
 
 class ForbiddenError(GateError):
     """Whoever asks may not do this, or not yet; nothing was changed."""
+
+
+class SignInError(ForbiddenError):
+    """Nobody is signed in, or what was shown for it does not count."""
+
+
+class TooOftenError(ForbiddenError):
+    """Something was tried too often; it may be tried again after a while."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class UnreachableError(ParetuneError):

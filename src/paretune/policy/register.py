@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -28,6 +29,8 @@ _LONGEST_NAME = 200  # characters of who acts
 
 class PolicyRegister:
     """Policies with their evidence, and who approved them; for any number of threads and processes."""
+
+    _origin = ""
 
     def __init__(
         self, where: str | Path, *, deadline_s: float = DEADLINE_S, clock: Callable[[], float] = time.time, create: bool = True
@@ -49,6 +52,12 @@ class PolicyRegister:
         if not create and self.database.is_sqlite and not Path(str(self.database.url.database)).exists():
             raise ConfigError(f"there is no registry at {self.database.name}", hint="make one with `paretune publish RUN POLICY`")
         self.database.migrate()
+
+    def asked_from(self, origin: str) -> Self:
+        """Return this registry, as it notes in the trail that what is asked of it comes from an address."""
+        other = copy(self)
+        other._origin = origin
+        return other
 
     @property
     def name(self) -> str:
@@ -231,6 +240,7 @@ class PolicyRegister:
         at_us: int | None = None,
     ) -> None:
         now_us = self._now_us() if at_us is None else at_us
+        detail = {**detail, "from": self._origin} if self._origin else detail
         rows.note_down(connection, at_us=now_us, who=who, what=what, subject=subject, detail=detail, evidence=evidence)
 
     def _now_us(self) -> int:

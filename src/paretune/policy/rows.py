@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from paretune.errors import ArtefactError, ConfigError
+from paretune.errors import ArtefactError, NotFoundError
 from paretune.policy import audit
 from paretune.policy.operating import OperatingPolicy, decode_operating
 from paretune.policy.plan import Plan, decode_plan, encode_plan
@@ -66,12 +66,12 @@ def plan_of(connection: Connection, version: int) -> Plan:
     """Return one version.
 
     Raises:
-        ConfigError: there is none.
+        NotFoundError: there is none.
         ArtefactError: it was altered.
     """
     row = connection.execute(select(plans).where(plans.c.version == version)).first()
     if row is None:
-        raise ConfigError(f"there is no plan {version}", hint="`paretune history` lists the versions")
+        raise NotFoundError(f"there is no plan {version}", hint="`paretune history` lists the versions")
     document = bytes(row.document)
     if hashlib.sha256(document).hexdigest() != row.fingerprint:
         raise ArtefactError(f"plan {version} was altered in the registry", hint="see `paretune audit verify`; restore a backup")
@@ -93,11 +93,11 @@ def activation_of(connection: Connection, version: int) -> Activation:
     """Return how a version came into force.
 
     Raises:
-        ConfigError: it never did.
+        NotFoundError: it never did.
     """
     row = connection.execute(select(activations).where(activations.c.version == version)).first()
     if row is None:
-        raise ConfigError(f"plan {version} was never in force", hint="`paretune history` lists the versions")
+        raise NotFoundError(f"plan {version} was never in force", hint="`paretune history` lists the versions")
     return Activation(**row._mapping)
 
 
@@ -133,12 +133,12 @@ def registered(connection: Connection, number: int, *, now_us: int, rules: Rules
     """Return a policy with the latest of its evidence.
 
     Raises:
-        ConfigError: there is none.
+        NotFoundError: there is none.
         ArtefactError: it was altered.
     """
     row = connection.execute(select(policies).where(policies.c.number == number)).first()
     if row is None:
-        raise ConfigError(f"there is no policy {number}", hint="`paretune history` lists the policies")
+        raise NotFoundError(f"there is no policy {number}", hint="`paretune history` lists the policies")
     spoken = connection.execute(select(evidence).where(evidence.c.number == number).order_by(evidence.c.revision)).all()
     latest = spoken[-1]
     policy = decode_operating(bytes(latest.document), source=f"policy {number}")

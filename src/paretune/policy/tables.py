@@ -1,14 +1,14 @@
 """The registry's tables, as the newest migration leaves them. An edge: SQLAlchemy.
 
 The rule: bundles, evidence, plans, activations and the audit trail are only ever added to, and the database itself refuses to change them;
-what changes is one row of `in_force`, the state of a policy, and the rules. Times are microseconds since 1970, UTC.
+what changes is one row of `in_force`, the state of a policy, the rules, and who has access. Times are microseconds since 1970, UTC.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0001"  # newest migration
+HEAD = "0002"  # newest migration
 
 metadata = MetaData()
 
@@ -103,4 +103,35 @@ audit = Table(
     Column("evidence", String(64), nullable=False),
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+)
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password", Text, nullable=False),  # stretched and salted; empty = none, signs in by way of a proxy
+    Column("disabled", Boolean, nullable=False),
+    Column("made_us", BigInteger, nullable=False),
+)
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),  # SHA-256 of the session id
+    Column("account", String(100), ForeignKey("accounts.name"), nullable=False),
+    Column("made_us", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("origin", Text, nullable=False),  # address that it began from
+)
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),  # to speak of it
+    Column("hash", String(64), nullable=False, unique=True),  # SHA-256 of the token
+    Column("account", String(100), ForeignKey("accounts.name"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("plans_only", Boolean, nullable=False),
+    Column("made_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),  # 0 = never
+    Column("revoked_us", BigInteger, nullable=False),  # 0 = not revoked
 )

@@ -1,0 +1,40 @@
+"""A registry with accounts, on both databases."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from registries import Clock, postgres_schema
+
+from paretune.console.accounts import Accounts
+from paretune.console.credentials import Cost, Expiry
+from paretune.policy.registry import Registry
+
+QUICK = Cost(n=1 << 4, r=8, p=1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The place of an empty registry."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "paretune.db")
+        return
+    with postgres_schema() as url:
+        yield url
+
+
+@pytest.fixture
+def registry(where: str, clock: Clock) -> Iterator[Registry]:
+    opened = Registry(where, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def accounts(registry: Registry, clock: Clock) -> Accounts:
+    return Accounts(registry.database, clock=clock, expiry=Expiry(idle_s=600, absolute_s=3600), cost=QUICK)
