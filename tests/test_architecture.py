@@ -89,6 +89,7 @@ EDGES = {
     "serving/workers.py": "threads",
     "serving/journal.py": "writes and reads journals",
     "serving/outbox.py": "threads, the clock",
+    "serving/streams.py": "Redis, threads, the clock",
     "serving/spool.py": "writes decisions, threads, the clock",
     "sim/kuairand.py": "reads the user's download",
     "sim/kuairand_data.py": "reads the user's download",

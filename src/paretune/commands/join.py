@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, plain, remark, say, show_json
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from paretune.config import Config
+    from paretune.logs.intake import JoinReport
+
 
 def join(
-    decisions: Annotated[Path, typer.Argument(metavar="DECISIONS", help="Folder of the decision spool.")],
+    decisions: Annotated[
+        str, typer.Argument(metavar="DECISIONS", help="Folder of the decision spool, or redis://HOST:PORT/DB?stream=NAME.")
+    ],
     events: Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet or NDJSON files: request_id, event, ts, item, count.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="LOGS", help="The log; runs add to it.")] = Path("logs"),
@@ -32,13 +41,18 @@ def join(
       paretune join spool/ events/ --output logs/
       paretune join spool/ events/ -o logs/ --settle 6 --json
       paretune join spool/ events/ -o preview/ --immature
+      paretune join redis://127.0.0.1:6379/0 events/ -o logs/
     """
     from paretune.errors import LogError
     from paretune.logs.intake import join_files
 
     settings = configuration(config)
     now_us = None if now is None else round(now.replace(tzinfo=now.tzinfo or UTC).timestamp() * 1e6)
-    found = join_files(decisions, events, output, settings, now_us=now_us, settle_h=settle, immature=immature)
+    how: dict[str, Any] = {"now_us": now_us, "settle_h": settle, "immature": immature}
+    if "://" in decisions:
+        found = _from_stream(decisions, lambda rows: join_files(rows, events, output, settings, **how), settings)
+    else:
+        found = join_files(Path(decisions), events, output, settings, **how)
     if as_json:
         show_json({"output": output, **plain(found)})
     else:
@@ -49,3 +63,16 @@ def join(
         raise LogError("the counts of the join do not add up", hint="keep the input and report it; nothing was removed")
     if found.decisions.get("rejected"):
         remark(f"rejected decisions and why: {output / '_join' / 'rejected' / 'decisions'}")
+
+
+def _from_stream(url: str, run: Callable[[pl.DataFrame], JoinReport], settings: Config) -> JoinReport:
+    """Run a join of what a stream holds, and acknowledge it once that is committed."""
+    from paretune.serving.streams import StreamReader
+
+    reader = StreamReader(url, settings)
+    try:
+        found = run(reader.read())
+        reader.acknowledge()
+    finally:
+        reader.close()
+    return found

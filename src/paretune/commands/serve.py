@@ -32,6 +32,7 @@ def serve(
         Path | None, typer.Option(metavar="DIR", help="Keep the last known good plan and bundles here, for starts without their source.")
     ] = None,
     spool: Annotated[Path | None, typer.Option(metavar="DIR", help="Log decisions to this folder, for `paretune join`.")] = None,
+    redis: Annotated[str, typer.Option(metavar="URL", help="Log decisions to redis://HOST:PORT/DB?stream=NAME instead.")] = "",
     config: Annotated[
         Path,
         typer.Option("--config", "-c", metavar="FILE", help="Names the logged features; its static weights are served before any plan."),
@@ -52,9 +53,12 @@ def serve(
       paretune serve --workers 4 --spool spool --state /var/lib/paretune
       curl -s localhost:8077/v1/decide -H 'content-type: application/json' -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
     """
+    from paretune.errors import ConfigError
     from paretune.serving.server import Settings
     from paretune.serving.server import serve as serve_forever
 
+    if spool and redis:
+        raise ConfigError("--spool and --redis both say where decisions are logged", hint="give one of them")
     heads, static = _static(config)
     settings = Settings(
         bundles=str(bundles),
@@ -65,7 +69,8 @@ def serve(
         deadline_ms=deadline_ms,
         state=str(state or ""),
         spool=str(spool or ""),
-        config=str(config) if spool else "",
+        redis=redis,
+        config=str(config) if spool or redis else "",
         poll_s=poll_s,
         drain_s=drain_s,
         registry=registry,

@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True):
     workers: int = 1
     deadline_ms: float = 10.0
     state: str = ""  # folder of the last known good plan and bundles; empty keeps none
+    redis: str = ""  # address of a stream of decisions, in place of a spool
     spool: str = ""  # folder of decisions; empty = not logged
     config: str = ""  # paretune.toml with the columns of the spool
     poll_s: float = 1.0
@@ -124,11 +125,15 @@ def sink_of(settings: Settings) -> DecisionSink | None:
     config = _log_config(settings)
     if config is None:
         return None
+    if settings.redis:
+        from paretune.serving.streams import StreamSink
+
+        return StreamSink(settings.redis, config)
     return Spool(settings.spool, config)
 
 
 def _log_config(settings: Settings) -> Config | None:
-    if not settings.spool:
+    if not (settings.spool or settings.redis):
         return None
     if not settings.config:
         raise ConfigError(
