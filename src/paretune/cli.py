@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 import typer
 
+from paretune.commands.account import account, token
 from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
+from paretune.commands.console import console
 from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
@@ -67,6 +69,9 @@ COMMANDS = (
     export,
     plan,
     serve,
+    console,
+    account,
+    token,
     continuous,
     report,
     version,

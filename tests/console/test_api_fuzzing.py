@@ -23,7 +23,12 @@ def test_no_request_is_answered_5xx(mode: GenerationMode, where: str) -> None:
 
     for operation in schema.get_all_operations():
 
-        @settings(max_examples=10 if house.registry.database.is_sqlite else 4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=10 if house.registry.database.is_sqlite else 4,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(case=operation.ok().as_strategy(generation_mode=mode))
         def never_5xx(case: Any) -> None:
             session_id = house.accounts.begin("root")
