@@ -14,8 +14,10 @@ from collections.abc import Sequence
 import typer
 
 from paretune.commands.approve import approve, retire, rules
+from paretune.commands.account import account, token
 from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
+from paretune.commands.console import console
 from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
@@ -83,6 +85,9 @@ COMMANDS = (
     history,
     diff,
     audit,
+    console,
+    account,
+    token,
     continuous,
     report,
     version,

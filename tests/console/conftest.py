@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asking import House
 from registries import Clock, postgres_schema
 
 from paretune.console.accounts import Accounts
@@ -38,3 +39,19 @@ def registry(where: str, clock: Clock) -> Iterator[Registry]:
 @pytest.fixture
 def accounts(registry: Registry, clock: Clock) -> Accounts:
     return Accounts(registry.database, clock=clock, expiry=Expiry(idle_s=600, absolute_s=3600), cost=QUICK)
+
+
+@pytest.fixture
+def house(where: str) -> Iterator[House]:
+    """A console with one account of each role, on both databases."""
+    found = House(where).people()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[House]:
+    """The same on SQLite alone."""
+    found = House(str(tmp_path / "paretune.db")).people()
+    yield found
+    found.close()

@@ -130,9 +130,9 @@ def test_a_token_acts_as_its_role_until_it_ends_and_never_as_more_than_its_accou
     root.add("anna", Role.APPROVER, OTHER, by="root")
     token, secret = root.make_token("anna", "ramp job", role=Role.OPERATOR, by="anna", days=2)
     assert secret.startswith("ptk_")
-    assert root.by_token(secret) == Caller("anna", Role.OPERATOR, By.TOKEN)
-    _, reader = root.make_token("anna", "decisions", role=Role.VIEWER, by="anna", plans_only=True)
-    assert root.by_token(reader) == Caller("anna", Role.VIEWER, By.TOKEN, plans_only=True)
+    assert root.by_token(secret) == Caller("anna", Role.OPERATOR, By.TOKEN, token=token.id)
+    narrow, reader = root.make_token("anna", "decisions", role=Role.VIEWER, by="anna", plans_only=True)
+    assert root.by_token(reader) == Caller("anna", Role.VIEWER, By.TOKEN, plans_only=True, token=narrow.id)
     assert root.by_token("ptk_made-up") == root.by_token("") == NOBODY
     with pytest.raises(ForbiddenError, match="anna is approver and has no token as admin"):
         root.make_token("anna", "too much", role=Role.ADMIN, by="anna")

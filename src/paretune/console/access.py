@@ -111,6 +111,7 @@ class Caller:
     role: Role | None = None  # of the account, or of the token where that is less
     by: By = By.NOTHING
     plans_only: bool = False  # a token that reads plans and nothing else
+    token: str = ""  # its id
 
 
 NOBODY = Caller()

@@ -272,7 +272,7 @@ class Accounts:
         row = self.database.read(lambda connection: connection.execute(chosen).first())
         if row is None or (row.expires_us and row.expires_us <= self._now_us()):
             return NOBODY
-        return Caller(row.account, least_of(Role(row.role), Role(row.of_account)), By.TOKEN, bool(row.plans_only))
+        return Caller(row.account, least_of(Role(row.role), Role(row.of_account)), By.TOKEN, bool(row.plans_only), row.id)
 
     def _add(self, name: str, role: Role, password: str | None, *, by: str, origin: str, first: bool) -> Account:
         name, stored = name_of(name), "" if password is None else hash_password(password, cost=self._cost)
