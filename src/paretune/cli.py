@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import typer
 
-from paretune.commands.approve import approve, retire, rules
 from paretune.commands.account import account, token
+from paretune.commands.approve import approve, retire, rules
 from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.console import console
