@@ -50,11 +50,13 @@ def needed_columns(
     ]
     chosen = ("action", "integer") if names.action in schema else ("weights", "vector")
     wanted.append((getattr(names, chosen[0]), chosen[1], f"logs.columns.{chosen[0]}"))
+    listed = {names.candidate_ids, names.candidate_scores}
     for column, kind, key in wanted:
         if column not in schema:
             raise LogError(
                 f"{source}: no column {column!r}; the file has {', '.join(sorted(schema))}",
-                hint=f"if the column has another name, say so in paretune.toml under {key}",
+                hint=f"if the column has another name, say so in paretune.toml under {key}"
+                + ("; a log without candidates is read with candidates=False" if column in listed else ""),
             )
         if not _READABLE[kind](schema[column]):
             raise LogError(

@@ -1,4 +1,4 @@
-"""The columns of a log, as design.md names them, and how binary columns are laid out.
+"""The columns of a log, and how binary columns are laid out.
 
 A log is a folder of Parquet files, one sub-folder per day: `day=2026-01-31/part-0.parquet`. Fixed columns:
 
