@@ -52,6 +52,7 @@ def overloaded(model_ms: float, budget_ms: float, seconds: float) -> dict[str, A
 
 
 @pytest.mark.e2e
+@pytest.mark.slow  # judged by the clock
 def test_three_times_the_capacity_is_answered_in_time_and_mostly_what_can_be_is_by_policy() -> None:
     tries = [overloaded(2.0, 50.0, 3.0)]
     while len(tries) < 4 and (tries[-1]["budgets"] > 1.5 or tries[-1]["useful"] < 0.7):
