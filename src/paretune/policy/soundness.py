@@ -1,7 +1,7 @@
 """Whether the registry still is what it was written as: the trail's chain, and all that the trail speaks of. An edge: the database.
 
-The rule: every plan, policy, front and bundle is hashed again and compared with what the trail says of it, and so are who did it, the state of
-each policy and the rules; the first entry that does not hold is named.
+The rule: every plan, policy, front and bundle is hashed again and compared with what the trail says of it, and so are who did it, each
+policy's state, and the rules; the first entry that does not hold is named.
 """
 
 from __future__ import annotations
@@ -88,9 +88,8 @@ def _evidence(connection: Connection, trail: list[audit.Entry]) -> Iterator[str]
             yield str(error.args[0])
             continue
         kept = (row.fingerprint, row.by, row.at_us, row.front or "", row.note)
-        if (found.fingerprint, found.bundle) != (row.fingerprint, row.bundle or "") or told.get(
-            (f"policy {row.number}", row.revision)
-        ) != kept:
+        said = told.get((f"policy {row.number}", row.revision))
+        if said != kept or (found.fingerprint, found.bundle) != (row.fingerprint, row.bundle or ""):
             yield f"{name} is not what the audit trail says was published"
 
 
