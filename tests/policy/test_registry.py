@@ -9,6 +9,7 @@ from registries import ANNA, BERT, CARA, STATIC, Clock, bundle, document, finger
 from sqlalchemy import text
 
 from paretune.errors import ArtefactError, ConfigError, ConflictError, ForbiddenError, ParetuneError
+from paretune.policy.operating import identity_of
 from paretune.policy.registry import Registry
 from paretune.policy.states import Rules, State
 
@@ -326,3 +327,84 @@ def _unguard(registry: Registry, table: str) -> None:
 
 def _execute(registry: Registry, statement: str, **values: object) -> None:
     registry.database.write(lambda connection: connection.execute(text(statement), values))
+
+
+@pytest.mark.parametrize(
+    ("table", "statement", "problem"),
+    [
+        (
+            "",
+            "UPDATE policies SET state = 'approved' WHERE number = 2",
+            "is marked as approved; the audit trail leaves it retired",
+        ),
+        ("", "UPDATE policies SET state = 'draft' WHERE number = 1", "policy 1 is marked as draft; the audit trail leaves it approved"),
+        ("", "UPDATE policies SET approved_by = 'anna' WHERE number = 1", "marked as approved by anna; the audit trail knows no such"),
+        ("", "UPDATE policies SET approved_us = approved_us + 1 WHERE number = 1", "the audit trail knows no such approval"),
+        ("", "UPDATE rules SET self_approval = TRUE", "the rules of approval are not what"),
+        ("", "UPDATE rules SET evidence_days = 9000", "the rules of approval are not what"),
+        ("", "UPDATE rules SET evidence_days = -1", "the rules were altered"),
+        ("activations", "UPDATE activations SET \"by\" = 'mallory'", "plan 1 is marked as activate by mallory"),
+        ("activations", "UPDATE activations SET at_us = at_us - 1", "plan 1 is marked as activate by anna; the audit trail says otherwise"),
+        ("evidence", "UPDATE evidence SET \"by\" = 'mallory' WHERE number = 1", "revision 1 of its evidence, is not what"),
+        (
+            "evidence",
+            "UPDATE evidence SET at_us = at_us + 86400000000 WHERE number = 1",
+            "revision 1 of its evidence, is not what",
+        ),
+        ("fronts", "UPDATE fronts SET document = report", "no whole front"),
+    ],
+)
+def test_a_state_a_name_a_time_or_a_rule_that_was_set_past_the_registry_is_found(
+    registry: Registry, table: str, statement: str, problem: str
+) -> None:
+    files = bundle("with its front")
+    number = registry.publish(document(files), files, by=ANNA, front=b'{"front": 1}', report=b"page").number
+    registry.approve(number, by=BERT)
+    registry.activate(number, share=0.05, by=ANNA)
+    registry.retire(published(registry, "another"), by=ANNA)
+    assert registry.verify() == []
+    if table:
+        _unguard(registry, table)
+    _execute(registry, statement)
+    found = registry.verify()
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+def test_a_whole_history_of_renewals_rules_and_rollbacks_holds(registry: Registry) -> None:
+    number = published(registry)
+    files = bundle()
+    registry.set_rules(Rules(self_approval=True, evidence_days=7), by=BERT)
+    registry.publish(document(files, policy="again"), files, by=ANNA, renews=number, note="week 2")
+    registry.approve(number, by=ANNA)
+    registry.activate(number, share=0.05, by=ANNA, key="one", note="go")
+    registry.kill(by=BERT)
+    registry.rollback(by=BERT)
+    registry.ramp(number, share=0.0, by=ANNA)
+    registry.retire(number, by=BERT)
+    assert registry.verify() == []
+
+
+@pytest.mark.parametrize("odd", ["a\x00b", "half \udcff"])
+def test_a_text_that_no_database_keeps_is_refused_before_anything_is_changed(registry: Registry, odd: str) -> None:
+    number = published(registry)
+    files = bundle("other")
+    odd_policy = document(files, policy="?").replace(b'"?"', json.dumps(odd).encode())
+    odd_policy = json.dumps({**json.loads(odd_policy), "sha256": identity_of(json.loads(odd_policy))}).encode()
+    attempts = (
+        lambda: registry.activate(number, share=0.05, by=ANNA, note=odd),
+        lambda: registry.activate(number, share=0.05, by=ANNA, key=odd),
+        lambda: registry.activate(number, share=0.05, by=odd),
+        lambda: registry.approve(number, by=CARA, note=odd),
+        lambda: registry.retire(number, by=CARA, note=odd),
+        lambda: registry.set_rules(Rules(), by=CARA, note=odd),
+        lambda: registry.publish(document(files), files, by=ANNA, note=odd),
+        lambda: registry.publish(odd_policy, files, by=ANNA),
+    )
+    before = len(registry.audit())
+    for attempt in attempts:
+        with pytest.raises(ConfigError, match="holds a character that is none"):
+            attempt()
+    assert len(registry.audit()) == before
+    assert registry.activate(number, share=0.05, by="Zoë 李", note="ends — 🎈").activation is not None
+    assert registry.verify() == []

@@ -1,16 +1,20 @@
 """Following a registry: by polling and by being told, whatever becomes of the database meanwhile."""
 
+import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fake_scorer import HEADS, LEVELS, STATIC, load_fake, write_fake_bundle
+from msgspec.structs import replace
 from registries import ANNA, BERT, document, postgres_schema
 from sqlalchemy import text
 from wires import Wire
 
 from paretune.errors import ConfigError
+from paretune.policy.plan import encode_plan
 from paretune.policy.registry import Registry
 from paretune.policy.shelf import read_folder
 from paretune.serving.decide import Reason, Request
@@ -106,6 +110,61 @@ def test_a_registry_that_returns_with_an_older_plan_is_not_followed(tmp_path: Pa
     found = source.poll()
     assert found is not None
     assert (found.version, found.killed) == (3, True)
+
+
+def test_another_plan_under_the_same_version_is_not_taken_for_the_one_in_force(where: str, tmp_path: Path) -> None:
+    registry = Registry(where)
+    number = publish(registry, tmp_path / "made")
+    registry.activate(number, share=1.0, by=ANNA)
+    runtime, source = registry_runtime(where, tmp_path / "served", load=load_fake)
+    guards = ("plans_no_update",) if registry.database.is_sqlite else ("plans_fixed ON plans",)
+    forged = encode_plan(replace(registry.plan(1), killed=True))
+    restored = text("UPDATE plans SET document = :d, fingerprint = :f").bindparams(d=forged, f=hashlib.sha256(forged).hexdigest())
+    for statement in (*(text(f"DROP TRIGGER {guard}") for guard in guards), restored):
+        registry.database.write(lambda connection, said=statement: connection.execute(said))
+    assert source.poll() is None
+    assert "another plan 1 than the one that was in force here" in source.problem
+    assert runtime.state().killed is False
+    registry.release(by=ANNA)
+    found = source.poll()
+    assert found is not None
+    assert (found.version, source.problem) == (2, "")
+
+
+@pytest.mark.parametrize("loss", ["torn", "gone", "another's"])
+def test_a_bundle_that_the_folder_lost_is_brought_again_at_a_start(loss: str, tmp_path: Path) -> None:
+    where, served = tmp_path / "r.db", tmp_path / "served"
+    registry = Registry(where)
+    registry.activate(publish(registry, tmp_path / "made"), share=1.0, by=ANNA)
+    RegistrySource(where, served).poll()
+    kept = next((served / "bundles").iterdir())
+    if loss == "torn":
+        (kept / "manifest.json").write_bytes(b"torn")
+    else:
+        shutil.rmtree(kept)
+    if loss == "another's":
+        write_fake_bundle(kept, "other")
+    runtime, source = registry_runtime(where, served, load=load_fake, deadline_s=1.0)
+    assert runtime.decide(ask()).reason is Reason.POLICY
+    assert (runtime.state().problems, source.poll()) == ((), None)
+
+
+def test_a_bundle_that_the_folder_lost_is_brought_once_the_registry_is_back(tmp_path: Path) -> None:
+    where, away, served = tmp_path / "r.db", tmp_path / "away.db", tmp_path / "served"
+    registry = Registry(where)
+    registry.activate(publish(registry, tmp_path / "made"), share=1.0, by=ANNA)
+    RegistrySource(where, served).poll()
+    shutil.rmtree(next((served / "bundles").iterdir()))
+    with_backup(registry, away)
+    for file in tmp_path.glob("r.db*"):
+        file.unlink()
+    runtime, source = registry_runtime(where, served, load=load_fake, deadline_s=1.0)
+    assert runtime.decide(ask()).reason is Reason.NO_MODEL
+    away.rename(where)
+    follower = RegistryFollower(runtime, source, every_s=0.02)
+    eventually(lambda: runtime.decide(ask()).reason is Reason.POLICY)
+    eventually(lambda: runtime.state().problems == ())
+    follower.stop()
 
 
 def with_backup(registry: Registry, place: Path) -> None:

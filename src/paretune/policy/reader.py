@@ -47,8 +47,12 @@ class PlanReader:
         """
         return self.database.read(rows.current_plan)
 
-    def later(self, seen: int) -> tuple[int, Plan | None]:
-        """Return the version in force, and its plan where it is later than one that was seen.
+    def later(self, seen: int, fingerprint: str = "") -> tuple[int, Plan | None]:
+        """Return the version in force, and its plan where it is not the one that was seen: a later version, or another plan of the same.
+
+        Args:
+            seen: version; 0 = none.
+            fingerprint: of the plan that was seen; empty = do not ask whether the same version is another plan.
 
         Raises:
             UnreachableError: no answer in time.
@@ -57,7 +61,8 @@ class PlanReader:
 
         def work(connection: Connection) -> tuple[int, Plan | None]:
             version = rows.version_in_force(connection)
-            return version, rows.plan_of(connection, version) if version > seen else None
+            other = bool(fingerprint) and version == seen and rows.plan_fingerprint(connection, version) != fingerprint
+            return version, rows.plan_of(connection, version) if version > seen or other else None
 
         return self.database.read(work)
 

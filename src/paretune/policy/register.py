@@ -94,7 +94,8 @@ class PolicyRegister:
             ArtefactError: the policy or its bundle was altered, or they do not belong together.
             ConflictError: it is published already, or cannot be renewed.
         """
-        policy, by = decode_operating(document), named(by)
+        policy, by, note = decode_operating(document), named(by), kept_text(note, "the note")
+        kept_text(policy.policy, "the policy's name")
 
         def work(connection: Connection) -> Registered:
             now_us, rules = self._now_us(), rows.rules_of(connection)
@@ -185,6 +186,7 @@ class PolicyRegister:
 
     def set_rules(self, rules: Rules, *, by: str, note: str = "") -> Rules:
         """Change what approvals must keep; noted in the audit trail."""
+        kept_text(note, "the note")
         values = {"self_approval": rules.self_approval, "evidence_days": rules.evidence_days}
 
         def work(connection: Connection) -> Rules:
@@ -211,6 +213,8 @@ class PolicyRegister:
         return self.database.read(lambda connection: get_front(connection, fingerprint))
 
     def _restate(self, number: int, change: Callable[[Registered, int, Rules], Standing], *, by: str, what: str, note: str) -> Registered:
+        kept_text(note, "the note")
+
         def work(connection: Connection) -> Registered:
             now_us, rules = self._now_us(), rows.rules_of(connection)
             found = rows.registered(connection, number, now_us=now_us, rules=rules)
@@ -255,7 +259,18 @@ def named(by: str) -> str:
     """
     if not by.strip() or len(by) > _LONGEST_NAME:
         raise ConfigError("nobody is named as acting", hint="say who you are with --as USER")
-    return by.strip()
+    return kept_text(by.strip(), "the name of who acts")
+
+
+def kept_text(text: str, what: str) -> str:
+    """Return a text that every database can keep.
+
+    Raises:
+        ConfigError: it holds a NUL, or half of a character.
+    """
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{what} holds a character that is none: {ascii(text)[:60]}", hint="write it in plain text, as UTF-8")
+    return text
 
 
 def _refuse_twice(connection: Connection, fingerprint: str) -> None:

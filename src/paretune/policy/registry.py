@@ -21,7 +21,7 @@ from paretune.policy import audit, changes, rows, states
 from paretune.policy.database import CHANNEL
 from paretune.policy.draft import Operating, as_next, with_control, with_exploration
 from paretune.policy.plan import Plan
-from paretune.policy.register import PolicyRegister, named
+from paretune.policy.register import PolicyRegister, kept_text, named
 from paretune.policy.rows import Activation
 from paretune.policy.shelf import get_bundle
 from paretune.policy.soundness import problems
@@ -234,6 +234,8 @@ class Registry(PolicyRegister):
         by, request = named(by), hashlib.sha256(json.dumps([operation, asked, by], sort_keys=True).encode()).hexdigest()
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             raise ConfigError(f"an idempotency key of {len(key)} characters", hint=f"give 1 to {_LONGEST_KEY}")
+        kept_text(note, "the note")
+        kept_text(key or "", "the idempotency key")
         if preview:
             return self.database.read(lambda connection: _drafted(connection, draft, note)[0])
         wanted = self.version() if expected is None else expected

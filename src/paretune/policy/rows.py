@@ -78,6 +78,11 @@ def plan_of(connection: Connection, version: int) -> Plan:
     return decode_plan(document, source=f"plan {version}")
 
 
+def plan_fingerprint(connection: Connection, version: int) -> str:
+    """Return what one version is said to hash to; empty where there is none."""
+    return connection.execute(select(plans.c.fingerprint).where(plans.c.version == version)).scalar() or ""
+
+
 def current_plan(connection: Connection) -> Plan | None:
     """Return the plan in force, None where there is none yet."""
     version = version_in_force(connection)

@@ -3,8 +3,9 @@
     registry ── every second, or told by NOTIFY ──▶ folder: plan.json, bundles/FINGERPRINT ──▶ runtime
 
 The rules: a database that is down, frozen or cut off holds up nobody but the thread that asks it, and that one for its deadline; bundles
-are in the folder before the plan that needs them; a registry that returns with an older version is not followed. The folder alone is enough
-to start from.
+are in the folder before the plan that needs them, and are brought again where the folder lost one; a registry that returns with an older
+version, or with another plan under the version that was seen, is not followed and `problem` says so. The folder alone is enough to start
+from.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from paretune.errors import ConfigError, ParetuneError
 from paretune.policy.database import CHANNEL, Database
 from paretune.policy.plan import Plan
 from paretune.policy.reader import PlanReader
-from paretune.policy.shelf import read_folder, write_bundle
+from paretune.policy.shelf import check_files, read_folder, write_bundle
 from paretune.serving.runtime import Runtime
 from paretune.serving.sources import Follower, follow, read_plan, write_plan
 from paretune.value.bundle import SUMS
@@ -47,16 +48,23 @@ class RegistrySource:
         name = self.reader.database.name
         self.subject, self.switching = f"read {name}", f"switch to {name}"
         self._plan = _kept(self.file)
+        self._whole = False  # whether the plan's bundles were looked at since the start
 
     def poll(self) -> Plan | None:
-        """Return the plan in force where it is a later one than was seen before, its bundles in the folder; else None."""
+        """Return the plan in force where there is something to switch to, its bundles in the folder; else None.
+
+        That is a later version than was seen before, or the same one where the folder had lost a bundle of it.
+        """
         seen = self._plan.version if self._plan else 0
         try:
-            version, plan = self.reader.later(seen)
-            if version < seen:
-                self.problem = f"{self.reader.database.name} says plan {version}, older than plan {seen}, which was in force"
+            version, plan = self.reader.later(seen, self._plan.fingerprint if self._plan else "")
+            if self._plan is not None and not self._whole and version <= seen:
+                brought, self._whole = self._bring(self._plan), True
+                plan = self._plan if brought and plan is None else plan
+            self.problem = self._strange(version, plan)
+            if self.problem:
                 return None
-            if plan is not None:
+            if plan is not None and version > seen:
                 self._keep(plan)
         except ParetuneError as error:
             self.problem = str(error.args[0])
@@ -64,27 +72,42 @@ class RegistrySource:
         except OSError as error:
             self.problem = f"{self.file.parent} cannot be written: {error}"
             return None
-        self.problem = ""
         return plan
+
+    def _strange(self, version: int, plan: Plan | None) -> str:
+        """Return why what the registry says cannot be what followed on the plan that was seen; empty where it can."""
+        seen, name = self._plan, self.reader.database.name
+        if seen is None or version > seen.version:
+            return ""
+        if version < seen.version:
+            return f"{name} says plan {version}, older than plan {seen.version}, which was in force"
+        if plan is not None and plan != seen:
+            return f"{name} says another plan {version} than the one that was in force here; it was restored or begun anew"
+        return ""
 
     def _keep(self, plan: Plan) -> None:
         """Bring the plan's bundles, then the plan, and take away what neither it nor the one before needs."""
         before = self._plan
-        for fingerprint in () if plan.killed else plan.bundles:
-            if not self._has(fingerprint):
-                write_bundle(self.reader.bundle(fingerprint), self.bundles)
+        self._bring(plan)
         write_plan(plan, self.file)
-        self._plan = plan
+        self._plan, self._whole = plan, True
         needed = {*plan.bundles, *(before.bundles if before else ())}
         for each in self.bundles.iterdir() if self.bundles.is_dir() else ():
             if each.name not in needed and not each.name.startswith("."):
                 shutil.rmtree(each, ignore_errors=True)
 
+    def _bring(self, plan: Plan) -> bool:
+        """Bring the bundles of a plan that are not whole in the folder, and return whether there were any."""
+        missing = [fingerprint for fingerprint in (() if plan.killed else plan.bundles) if not self._has(fingerprint)]
+        for fingerprint in missing:
+            write_bundle(self.reader.bundle(fingerprint), self.bundles)
+        return bool(missing)
+
     def _has(self, fingerprint: str) -> bool:
         if not (self.bundles / fingerprint / SUMS).is_file():
             return False
         try:
-            return bool(read_folder(self.bundles / fingerprint))
+            return bool(check_files(read_folder(self.bundles / fingerprint), source=fingerprint, fingerprint=fingerprint))
         except ParetuneError:
             return False
 
