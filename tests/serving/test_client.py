@@ -121,6 +121,13 @@ def test_the_python_of_the_serving_page_runs_without_a_service(capsys: pytest.Ca
     assert "FALLBACK:client" in capsys.readouterr().out
 
 
+def whole(data: bytes) -> bool:
+    """Whether a request's head and body are there."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+    return found is not None and len(body) >= int(found[1])
+
+
 @contextmanager
 def answering(*answers: bytes | float | None) -> Iterator[tuple[str, list[bytes]]]:
     """A service on a real socket that answers each question with the next of `answers`: bytes, silence (seconds), or None = closes."""
@@ -130,6 +137,8 @@ def answering(*answers: bytes | float | None) -> Iterator[tuple[str, list[bytes]
     def serve(connection: socket.socket) -> None:
         with suppress(OSError), connection:  # the client hangs up whenever it likes
             while data := connection.recv(65536):
+                while not whole(data):
+                    data += connection.recv(65536)  # heads and bodies may come apart
                 seen.append(data)
                 answer = left.pop(0)
                 if answer is None:
