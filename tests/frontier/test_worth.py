@@ -99,6 +99,15 @@ def test_a_gain_beside_a_loss_is_no_gain() -> None:
     assert answer(front_of(with_lifts(knee=(0.20, -0.03)), error=0.002), floors=np.array([0.0, -0.05])) == "personalise"
 
 
+def test_a_proven_value_beside_a_loss_that_is_open_says_which_loss() -> None:
+    worth = judge_worth(front_of(with_lifts(knee=(0.30, 0.001)), error=0.01), signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert worth.answer == "not enough data"
+    assert "the value of the knee pick is proven, but p2p (+0.10 % by its estimate) may truly be at −" in worth.sentence
+    against = next(c for c in worth.personalised if c.name == "knee − production")
+    half = against.estimate[1] - against.low[1]
+    assert worth.explored_needed == pytest.approx(worth.explored * (half / (0.5 * DELTA)) ** 2)
+
+
 def test_keep_needs_evidence_that_there_is_nothing() -> None:
     assert answer(front_of(NOTHING, error=0.001)) == "keep"
     assert answer(front_of(NOTHING, error=0.01)) == "not enough data"

@@ -13,7 +13,8 @@ it (the objectives and the value), so a policy may be picked from the same rows:
 - *retune*: static weights (or a table of them by cohort) are harmless and gain at least delta somewhere, with a band above zero;
 - *keep*: of every policy that was looked at the bands exclude a gain of delta, or tell that a floor is broken: evidence that there is
   nothing, not the absence of evidence;
-- else *not enough data*, with the rows that bands of half a delta would take.
+- else *not enough data*, with the rows that bands of half a delta would take: of the value, or, where that is proven, of the objective that
+  may still break its floor.
 
 Static weights are the best of many grid actions and carry no family of their own here: their bands hold for a search through all n grid
 actions (Bonferroni), and for a table of G cohorts, whose parts were searched for one by one, are sqrt(G) wider (Cauchy-Schwarz).
@@ -127,6 +128,13 @@ def judge_worth(front: Front, *, signs: Floats, floors: Floats, smallest_lift: f
     complete = len(bands.members) == sum(policy.kind == "alpha" for policy in front.policies)
     if complete and all(excluded(high, floors=floors, smallest_lift=smallest_lift) for high in against_production):
         return found("keep", _keep(front, smallest_lift, signs))
+    for label in wanted if bands.against_all else ():  # whose gain is proven, so that what is left open is another objective
+        mine = [comparison for comparison in personalised if comparison.policy == wanted[label]]
+        against = next(c for c in mine if c.reference == PRODUCTION)
+        if all(worthwhile(c, smallest_lift) for c in mine) and (against.estimate[:-1] >= floors).all():
+            j = int((against.low[:-1] - floors).argmin())
+            needed = rows_needed(against.estimate[j] - against.low[j], explored=explored, smallest_lift=smallest_lift)
+            return found("not enough data", _open_loss(front, label, against, j, signs, needed, smallest_lift), needed)
     half_widths = [c.high[-1] - c.estimate[-1] for c in personalised] or (bands.width * bands.std_error[..., -1]).ravel().tolist()
     needed = rows_needed(max(half_widths), explored=explored, smallest_lift=smallest_lift)
     return found("not enough data", _not_enough(explored, needed, smallest_lift), needed)
@@ -294,6 +302,14 @@ def _keep(front: Front, smallest_lift: float, signs: Floats) -> str:
     sure = f"{front.lifts.confidence:.0%}".replace("%", " %")
     gain = f"gains {100 * smallest_lift:g} % without a loss{_counted(front, signs)}"
     return f"Keep the static weights: no policy that was looked at {gain}, at {sure} confidence."
+
+
+def _open_loss(front: Front, label: str, against: Comparison, j: int, signs: Floats, needed: float, smallest_lift: float) -> str:
+    seen, worst = _signed(signs[j] * against.estimate[j]), _signed(signs[j] * against.low[j])
+    objective, too_far = front.lifts.objectives[j], f"{100 * smallest_lift:g} points past its floor is too far"
+    loss = f"{objective} ({seen} % by its estimate) may truly be at {worst} %, and {too_far}"
+    rows = f"to tell takes about {two_digits(needed):,} held-out exploration rows"
+    return f"Not enough data: the value of the {label} pick is proven, but {loss}; {rows}."
 
 
 def _not_enough(explored: int, needed: float, smallest_lift: float) -> str:
