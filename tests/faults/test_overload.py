@@ -52,6 +52,13 @@ def overloaded(model_ms: float, budget_ms: float, seconds: float) -> dict[str, A
 
 
 @pytest.mark.e2e
+def test_three_times_the_capacity_loses_nothing_turns_most_away_and_still_asks_the_model() -> None:
+    found = overloaded(2.0, 50.0, 3.0)  # nothing lost, nothing refused; what the clock says is judged by the slow tests
+    assert found["asked"] > 100
+    assert found["reasons"]["POLICY"] > 0
+    assert found["reasons"]["FALLBACK:overload"] > found["asked"] / 4
+
+
 @pytest.mark.slow  # judged by the clock
 def test_three_times_the_capacity_is_answered_in_time_and_mostly_what_can_be_is_by_policy() -> None:
     tries = [overloaded(2.0, 50.0, 3.0)]

@@ -78,6 +78,12 @@ class Load:
             self.answers.append(self._client.decide(request_id=f"{number}-{asked}", user=asked, features=FEATURES))
             time.sleep(0.002)
 
+    def reach(self, answers: int, *, seconds: float = 120) -> None:
+        """Go on until there are so many answers."""
+        until = time.monotonic() + seconds
+        while len(self.answers) < answers and time.monotonic() < until:
+            time.sleep(0.05)
+
     def stop(self) -> list[Any]:
         self._stop.set()
         for thread in self._threads:
@@ -92,19 +98,19 @@ def test_a_worker_killed_under_load_costs_its_own_requests_at_most_and_is_replac
         before = children(process.pid)
         assert len(before) == 2
         load = Load(address)
-        time.sleep(1)
+        load.reach(100)
         os.kill(before[0], signal.SIGKILL)
         until = time.monotonic() + 20
         while time.monotonic() < until and not (len(children(process.pid)) == 2 and before[0] not in children(process.pid)):
             time.sleep(0.1)
-        time.sleep(0.5)
+        load.reach(max(310, len(load.answers) + 100))
         answers = load.stop()
         assert before[0] not in children(process.pid)
         assert len(children(process.pid)) == 2
     fell = [answer for answer in answers if answer.reason == "FALLBACK:client"]
     assert all(len(answer.weights) == 3 for answer in answers)
-    assert len(answers) > 30
-    assert len(fell) <= max(10, len(answers) // 10), [answer.detail for answer in fell[:3]]
+    assert len(answers) > 300
+    assert len(fell) <= 10, [answer.detail for answer in fell[:3]]
     assert {"POLICY", "EXPLORE"} <= {answer.reason for answer in answers}
 
 
@@ -255,9 +261,9 @@ def test_large_slow_and_deep_bodies_cost_their_own_caller_only(store: Path) -> N
         assert (
             httpx.post(f"{address}/v1/decide", content=ask(1, **FEATURES), headers={"content-type": "application/json"}).status_code == 200
         )
-        time.sleep(0.5)
+        load.reach(len(load.answers) + 60)
         answers = load.stop()
         for one in (*loris, half):
             one.close()
-    assert len(answers) > 10
+    assert len(answers) > 50
     assert not [answer for answer in answers if answer.reason == "FALLBACK:client"]

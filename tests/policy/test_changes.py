@@ -21,14 +21,14 @@ def activated(plan: Plan | None, number: int, share: float) -> Plan:
     return as_next(changes.activate(plan, policy(number), number=number, share=share), *([plan] if plan else []))
 
 
-@given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=8), st.just(0.0) | st.floats(0.001, 0.5))
+@given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=8), st.floats(0.0, 0.5))
 def test_whatever_is_activated_has_its_share_and_all_shares_fit(shares: list[float], control: float) -> None:
     plan: Plan | None = None
     for number, share in enumerate(shares, 1):
         if control and plan is not None and number == 2:
             plan = with_control(replace(plan, arms=tuple(replace(arm, share=arm.share / 2) for arm in plan.arms)), share=control)
         fixed = sum(arm.share for arm in plan.arms if arm.name == "control") if plan else 0.0
-        if share > 1 - fixed:
+        if share > 1 - fixed + 1e-9:  # what a plan takes for a rounding
             with pytest.raises(ConflictError, match="do not fit beside control"):
                 activated(plan, number, share)
             return
