@@ -22,6 +22,7 @@ from paretune.errors import (
     SurfaceError,
     TooOftenError,
     UnreachableError,
+    in_words,
 )
 
 SOURCE = Path(__file__).parents[1] / "src" / "paretune"
@@ -72,3 +73,30 @@ def test_every_error_that_is_raised_says_what_to_do() -> None:
                 if not hints or ast.unparse(hints[0].value) in {"''", '""'}:
                     silent.append(f"{file.relative_to(SOURCE)}:{node.lineno}")
     assert silent == []
+
+
+def test_an_error_of_the_system_is_told_in_words(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        (tmp_path / "nowhere" / "front.json").read_bytes()
+    assert in_words(missing.value) == "front.json is missing"
+    with pytest.raises(IsADirectoryError) as folder:
+        tmp_path.read_bytes()
+    assert in_words(folder.value) == f"{tmp_path.name}: Is a directory"
+    assert in_words(ValueError("no JSON")) == "ValueError: no JSON"
+
+
+def test_commands_that_are_given_nothing_name_what_is_missing(tmp_path, monkeypatch, capsys) -> None:
+    from paretune.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "paretune.toml").write_text("", encoding="utf-8")
+    for words, code, said in (
+        (["init", "nope.yaml"], 2, "nope.yaml is missing"),
+        (["report", "runs/none"], 3, "front.json is missing"),
+        (["plan", "--bundle", "bundles/nope"], 3, "operating.json is missing"),
+    ):
+        assert main(words) == code
+        error = capsys.readouterr().err
+        assert said in error
+        assert "Errno" not in error
+        assert "FileNotFound" not in error

@@ -86,3 +86,11 @@ class UnreachableError(ParetuneError):
     """A database or service does not answer in time."""
 
     exit_code = 5
+
+
+def in_words(error: Exception) -> str:
+    """Return what an exception of another library says, as a person would: of a missing file, which; of others, their kind and text."""
+    if isinstance(error, OSError) and error.filename is not None:
+        name = str(error.filename).replace("\\", "/").rsplit("/", 1)[-1]
+        return f"{name} is missing" if isinstance(error, FileNotFoundError) else f"{name}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"

@@ -43,9 +43,10 @@ def init(
     from paretune.errors import ConfigError
     from paretune.template import propose_config, render_config
 
+    content = read_weights(weights)
     if output.exists() and not force:
         raise ConfigError(f"{output} exists", hint="name another file with --output, or overwrite it with --force")
-    proposal = propose_config(read_weights(weights), None if logs is None else sample_columns(logs))
+    proposal = propose_config(content, None if logs is None else sample_columns(logs))
     write_text(output, render_config(proposal.config))
     load_config(output)
     if as_json:
@@ -65,14 +66,14 @@ def read_weights(path: Path) -> dict[str, Any]:
     """
     import yaml
 
-    from paretune.errors import ConfigError
+    from paretune.errors import ConfigError, in_words
 
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
         raise ConfigError(
-            f"{path} cannot be read as YAML or JSON: {error}", hint="write one line per head, such as `save: 91.6`"
+            f"{path} cannot be read as YAML or JSON: {in_words(error)}", hint="write one line per head, such as `save: 91.6`"
         ) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, not a mapping", hint="write one line per head, such as `save: 91.6`")

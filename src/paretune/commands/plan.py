@@ -96,7 +96,7 @@ def operating_policy(folder: Path) -> Operating:
     Raises:
         ArtefactError: a file is missing or altered, or is not of this bundle.
     """
-    from paretune.errors import ArtefactError
+    from paretune.errors import ArtefactError, in_words
     from paretune.policy.draft import Operating
     from paretune.policy.operating import decode_operating
     from paretune.serving.sources import fingerprint_of
@@ -117,7 +117,7 @@ def operating_policy(folder: Path) -> Operating:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
-            f"{folder} holds no operating policy: {error!r}", hint="export one with `paretune export RUN POLICY`"
+            f"{folder} holds no operating policy: {in_words(error)}", hint="export one with `paretune export RUN POLICY`"
         ) from error
     if found.fingerprint and found.fingerprint != fingerprint_of(folder):
         raise ArtefactError(f"{folder / OPERATING} is of another bundle than the one beside it", hint="export the policy again")

@@ -83,6 +83,8 @@ def serve(
         print(json.dumps({"address": address, "workers": workers, "plan": registry or str(plan)}), flush=True)
     else:
         print(f"decisions at {address}/v1/decide (ready when {address}/readyz says 200)", file=sys.stderr, flush=True)
+        if not registry and not plan.exists():
+            print(f"no plan at {plan} yet: the static weights are served until there is one", file=sys.stderr, flush=True)
     serve_forever(settings)
 
 

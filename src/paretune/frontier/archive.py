@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from paretune.errors import ArtefactError
+from paretune.errors import ArtefactError, in_words
 from paretune.frontier.front import CohortLifts, Expectation, Front, Guarded, Lifts, Pick, Policy
 from paretune.frontier.hull import Curve
 from paretune.frontier.ladder import Ladder
@@ -91,7 +91,7 @@ def load_front(folder: Path) -> Front:
             guarded=_optional(Guarded, written.get("guarded")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{folder} holds no whole front: {error!r}", hint="make it again with `paretune sweep LOGS`") from error
+        raise ArtefactError(f"{folder} holds no whole front: {in_words(error)}", hint="make it again with `paretune sweep LOGS`") from error
 
 
 def front_table(front: Front, *, heads: tuple[str, ...]) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from paretune.config import dump_config, load_config
-from paretune.errors import ArtefactError
+from paretune.errors import ArtefactError, in_words
 from paretune.frontier.archive import load_front, save_front
 from paretune.frontier.hull import Curve
 from paretune.logs.checks import LogCheck, RuleResult
@@ -65,7 +65,7 @@ def load_run(folder: Path) -> Findings:
         online = Outcome(**{name: _numbers(value) for name, value in known["online"].items()}) if "online" in known else None
         truth = _numbers(known["truth"]) if "truth" in known else None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{folder} holds no whole run: {error!r}", hint="make it again with `paretune sweep LOGS`") from error
+        raise ArtefactError(f"{folder} holds no whole run: {in_words(error)}", hint="make it again with `paretune sweep LOGS`") from error
     return Findings(load_config(folder / CONFIG), front, check, heads, online, truth, scale)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import ArtefactError, GateError
+from paretune.errors import ArtefactError, GateError, in_words
 from paretune.frontier.assemble import signs_of
 from paretune.records import Floats, Ints, State
 from paretune.seeds import stream
@@ -159,7 +159,7 @@ def load_bundle(folder: Path, *, prefer: Literal["onnx", "numpy"] = "onnx") -> S
     except ArtefactError:
         raise
     except Exception as error:  # broad: whatever a forged file makes its reader raise, the bundle is refused
-        raise ArtefactError(f"{folder} is no serving bundle: {error!r}", hint=_AGAIN) from error
+        raise ArtefactError(f"{folder} is no serving bundle: {in_words(error)}", hint=_AGAIN) from error
 
 
 def scale_of(config: Config, production: Floats) -> Floats:
