@@ -54,6 +54,8 @@ def publish(
     from paretune.serving.bundle import load_bundle
 
     place = Path(source)
+    if not place.is_dir() and (policy is not None or place.name != source):
+        raise ConfigError(f"no folder at {source}", hint="name a folder of `paretune sweep` or `paretune export`, or the policy alone")
     if policy is None and not place.is_dir():
         place, policy = RUN, source
     front = report = None
