@@ -30,7 +30,7 @@ from paretune.report.archive import FIGURES, MODEL, PAGE, save_run
 from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.diagnostics import WeightRange, engagement_figure, weight_range_figure
 from paretune.report.html import Section, save_figures, write_report
-from paretune.report.tables import MISSING, Outcome, Table, interval, percent, signed, worded
+from paretune.report.tables import MISSING, Outcome, Table, interval, percent, probability, signed, worded
 from paretune.run import part_of, sample_candidates, sweep_logs
 from paretune.sim.abtest import SUCCESSFUL, Readout, run_abtest
 from paretune.sim.lineup import Lineup, chooser, line_up
@@ -222,7 +222,7 @@ def outcome_table(demo: Demo) -> Table:
                 offline = interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j])
                 truth = signed(demo.truth.lift[p, j])
             first = (name, front.policies[p].name if p in risk else "") if j == 0 else ("", "")
-            judged = (percent(risk[p]), verdict[p]) if j == 0 and p in risk else ("", "")
+            judged = (probability(risk[p]), verdict[p]) if j == 0 and p in risk else ("", "")
             rows.append((*first, worded(metric, minimised), offline, seen, truth, *judged))
     heads = (
         "tested",

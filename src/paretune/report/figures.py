@@ -67,10 +67,12 @@ def front_figure(
     missing = int((~drawn).sum())
     whole = int(drawn[_family_rows(front)].sum())
     drawn_of = f"{len(swept)} of {whole}" if whole > len(swept) else f"{len(swept)}"
+    along, every = ("policies α", "") if len(lifts.objectives) == 2 else ("policies", f" in all {len(lifts.objectives)} objectives at once")
     how = [
-        f"{drawn_of} policies α of one model on {lifts.n_rows:,} held-out requests; {lifts.estimator}",
-        f"Crosses: {percent(lifts.confidence)} bands that hold for all at once. Filled: not dominated; hollow: dominated"
+        f"{drawn_of} {along} of one model on {lifts.n_rows:,} held-out requests; {lifts.estimator}",
+        f"Crosses: {percent(lifts.confidence)} bands that hold for all at once"
         + (f"; {missing} without overlap left out" if missing else ""),
+        f"Blue, filled: not dominated{every}; hollow: dominated" + ("" if actual is None else ". Orange: the truth"),
     ]
     return finished(chart, title=_front_title(front, axes), subtitle=how)
 

@@ -96,7 +96,7 @@ def picks_table(
             if expected is not None:
                 row.append(interval(expected.mean[p, j], expected.low[p, j], expected.high[p, j]))
             row.append(f"{int(lifts.hits[p]):,}" if first else "")
-            row.append(_probability(pick.probability_degrading) if first else "")
+            row.append(probability(pick.probability_degrading) if first else "")
             if judged:
                 row.append(pick.verdict if first else "")
             if online is not None:
@@ -179,7 +179,7 @@ def policies_table(front: Front, *, truth: Floats | None = None, minimised: froz
     for p, policy in enumerate(front.policies):
         row = [policy.name, policy.kind, "yes" if front.non_dominated[p] else "", f"{int(lifts.hits[p]):,}"]
         if expected is not None:
-            row.append(_probability(expected.on_front[p]))
+            row.append(probability(expected.on_front[p]))
         for j in range(len(lifts.objectives)):
             row.append(interval(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j]))
             if truth is not None:
@@ -202,7 +202,8 @@ def checks_table(checks: Iterable[tuple[str, bool | None, str]]) -> Table:
     return Table("Log checks", ("check", "result", "seen"), tuple((name, word[passed], seen) for name, passed, seen in checks))
 
 
-def _probability(value: float) -> str:
+def probability(value: float) -> str:
+    """Return a probability as text; one that is nearly sure is not told as if it were."""
     if not math.isfinite(value):
         return MISSING
     return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else percent(value)
