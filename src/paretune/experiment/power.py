@@ -35,7 +35,7 @@ def error_needed(lift: Floats | float, *, critical: Floats | float, power: float
 
 
 def users_needed(
-    users: Floats | float, std_error: Floats, *, lift: Floats | float, critical: Floats | float, power: float = POWER
+    users: Floats | float, std_error: Floats | float, *, lift: Floats | float, critical: Floats | float, power: float = POWER
 ) -> Floats:
     """Return how many users a test needs, when so many leave such an error and the shares of its arms stay.
 
