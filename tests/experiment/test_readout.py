@@ -82,16 +82,16 @@ def said(save: tuple[float, float, float], hide: tuple[float, float, float], *, 
 def test_the_sentence_names_what_decides() -> None:
     kept = (0.0, -0.01, 0.01)
     assert said((0.03, 0.01, 0.05), kept)[:2] == (
-        SHIPS, "new ships: save +3.00 % (+1.00 … +5.00 %), and nothing is lost beyond its margin",
+        SHIPS, "new: ships; save +3.00 % (+1.00 … +5.00 %), and nothing is lost beyond its margin",
     )  # fmt: skip
     assert said(kept, kept)[0] == NOT_INFERIOR
     answer, sentence, _ = said((0.03, 0.01, 0.05), (0.08, 0.02, 0.14))
-    assert (answer, sentence) == (HARMS, "new harms hide +8.00 % (+2.00 … +14.00 %)")
+    assert (answer, sentence) == (HARMS, "new: harms hide +8.00 % (+2.00 … +14.00 %)")
     answer, sentence, more = said((0.0, -0.03, 0.03), kept, error=0.03)
     assert answer == CANNOT_TELL
-    assert sentence.startswith("cannot tell of new: save may still lose more than 2 %; needs about ")
+    assert sentence.startswith("new: cannot tell; save may still lose more than 2 %; needs about ")
     assert more > 0
-    assert said((np.nan, np.nan, np.nan), kept)[1] == "cannot tell of new: too few users or events of save to say anything"
+    assert said((np.nan, np.nan, np.nan), kept)[1] == "new: cannot tell; too few users or events of save to say anything"
 
 
 def test_the_users_that_are_needed_make_the_margin_clear_where_nothing_changes() -> None:
@@ -163,7 +163,7 @@ def test_few_users_say_nothing_at_all() -> None:
     found = judged(150)
     assert (found.band_low == -1).all()
     assert np.isinf(found.band_high).all()
-    assert found.verdicts[0].sentence == "cannot tell of new: too few users or events of save, hide to say anything"
+    assert found.verdicts[0].sentence == "new: cannot tell; too few users or events of save, hide to say anything"
 
 
 @settings(max_examples=10, deadline=None)

@@ -144,7 +144,7 @@ def read_out(
         detectable = detectable_lift(last.std_error, critical=band)
         needed = users_needed(total, last.std_error, lift=design.smallest, critical=band)
     verdicts = tuple(
-        Verdict(arm, BLOCKED, f"nothing is said of {arm}: {blocked}", (OPEN,) * len(metrics), np.nan)
+        Verdict(arm, BLOCKED, f"{arm}: blocked; {blocked}", (OPEN,) * len(metrics), np.nan)
         if blocked
         else verdict_of(
             arm,

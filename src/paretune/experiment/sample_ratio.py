@@ -15,9 +15,11 @@ import numpy as np
 from scipy.special import chdtrc
 
 from paretune.errors import ConfigError
+from paretune.policy.plan import Plan
 from paretune.records import Floats
 
 ALARM = 1e-3
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,19 @@ class SampleRatio:
     def expected(self) -> Floats:
         """(A,) units by the plan."""
         return self.share * self.seen.sum()
+
+
+def plan_shares(plan: Plan) -> dict[str, float]:
+    """Return the share of users that each arm of a plan has, its default's among them.
+
+    Raises:
+        ConfigError: the plan is killed, so that nobody is in an arm.
+    """
+    if plan.killed:
+        raise ConfigError(f"plan {plan.version} is killed: nobody is in an arm", hint="name the plan of the test's days, or --shares")
+    shares = {arm.name: arm.share for arm in plan.arms}
+    rest = 1 - sum(shares.values())
+    return shares | {plan.default: shares.get(plan.default, 0.0) + (rest if rest > _ROUNDING else 0.0)}
 
 
 def sample_ratio(seen: Mapping[str, float], shares: Mapping[str, float], *, unit: str = "users") -> SampleRatio:

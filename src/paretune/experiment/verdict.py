@@ -77,13 +77,11 @@ def verdict_of(
         return ", ".join(text for text, found in zip(told, findings, strict=True) if found == wanted)
 
     if WORSE in findings:
-        return Verdict(arm, HARMS, f"{arm} harms {those(WORSE)}", findings, np.nan)
+        return Verdict(arm, HARMS, f"{arm}: harms {those(WORSE)}", findings, np.nan)
     if OPEN not in findings and BETTER in findings:
-        return Verdict(arm, SHIPS, f"{arm} ships: {those(BETTER)}, and nothing is lost beyond its margin", findings, np.nan)
+        return Verdict(arm, SHIPS, f"{arm}: ships; {those(BETTER)}, and nothing is lost beyond its margin", findings, np.nan)
     if OPEN not in findings:
-        return Verdict(
-            arm, NOT_INFERIOR, f"{arm} is not inferior: nothing is lost beyond its margin, and no gain is shown", findings, np.nan
-        )
+        return Verdict(arm, NOT_INFERIOR, f"{arm}: not inferior; nothing is lost beyond its margin, and no gain is shown", findings, np.nan)
     still = [
         (metric, _more(metric, lift=lift[m], std_error=std_error[m], critical=critical[m], users=users, smallest=smallest))
         for m, (metric, found) in enumerate(zip(metrics, findings, strict=True))
@@ -91,12 +89,12 @@ def verdict_of(
     ]
     unknown = [metric.name for metric, need in still if not np.isfinite(need)]
     if unknown:
-        sentence = f"cannot tell of {arm}: too few users or events of {', '.join(unknown)} to say anything"
+        sentence = f"{arm}: cannot tell; too few users or events of {', '.join(unknown)} to say anything"
         return Verdict(arm, CANNOT_TELL, sentence, findings, np.nan)
     hardest, more = max(still, key=lambda pair: pair[1])
     limit = f"more than {100 * hardest.margin:.2g} %" if hardest.margin > 0 else "something"
     verb = "lose" if hardest.sign > 0 else "rise by"
-    sentence = f"cannot tell of {arm}: {hardest.name} may still {verb} {limit}; needs about {_round(more)} more users"
+    sentence = f"{arm}: cannot tell; {hardest.name} may still {verb} {limit}; needs about {_round(more)} more users"
     return Verdict(arm, CANNOT_TELL, sentence, findings, more)
 
 
