@@ -42,7 +42,7 @@ from paretune.sim.world import World, open_world
 FIRST_SEED = 4401
 BEFORE, TEST = 7, 14  # days
 LOOKS = 280
-POWER, LIFT = 0.8, 0.04
+POWER, LIFT = 0.8, 0.06
 ARMS = ("control", "first", "second")
 
 

@@ -1,7 +1,7 @@
 """`paretune readout`: what the arms of a plan did to users, and what may be said of it now.
 
-An edge: the terminal, logs, plans, the registry. The rule: shares come from what was in force (a plan file, the registry, or words), never from what was seen: a split is only known to be
-right if it is known what it should be.
+An edge: the terminal, logs, plans, the registry. The rule: shares come from what was in force (a plan file, the registry, or words), never
+from what was seen: a split is only known to be right if it is known what it should be.
 """
 
 from __future__ import annotations

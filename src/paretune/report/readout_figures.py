@@ -128,7 +128,7 @@ def forest_figure(found: Readout) -> alt.TopLevelMixin:
                 "low": ends[0][0], "high": ends[0][1], "wlow": ends[1][0], "whigh": ends[1][1],
             })  # fmt: skip
         y = alt.Y("arm:N", sort=list(found.arms), title=None, axis=alt.Axis(labels=m == 0, ticks=m == 0, grid=False, labelLimit=110))
-        x = alt.X("lift:Q", title=f"{metric.name} (%)", axis=alt.Axis(tickCount=4), scale=alt.Scale(nice=False, padding=6))
+        x = alt.X("lift:Q", title=f"{metric.name} (%)", axis=alt.Axis(tickCount=3), scale=alt.Scale(nice=False, padding=24))
         shown = list(dict.fromkeys(WORDS.values()))
         colour = alt.Color("says:N", title=None, scale=alt.Scale(domain=shown, range=[HUES[said] for said in WORDS]))
         base = alt.Chart(inline(rows))
@@ -150,8 +150,8 @@ def forest_figure(found: Readout) -> alt.TopLevelMixin:
         f"Thick: {percent(found.confidence)} band for all lifts at once on the planned day; thin: always valid, also while one watches.",
         f"Colours by the {'bands: the test is at its planned end' if found.basis == FIXED else 'always-valid intervals'}.",
     ]
-    title = found.verdicts[0].sentence if len(found.arms) == 1 else f"{len(found.arms)} arms against {found.control}"
-    return finished(alt.hconcat(*charts, spacing=14), title=_short(title), subtitle=how)
+    said = [found.verdicts[0].sentence] if len(found.arms) == 1 else [f"{verdict.arm}: {verdict.answer}" for verdict in found.verdicts]
+    return finished(alt.hconcat(*charts, spacing=14), title=_short("; ".join(said)), subtitle=how)
 
 
 def sequence_figure(found: Readout) -> alt.TopLevelMixin:
@@ -171,7 +171,8 @@ def sequence_figure(found: Readout) -> alt.TopLevelMixin:
             if np.isfinite(rows[-1]["lift"]):
                 labels.append(rows[-1])
         ends = np.array([[row["low"], row["high"], row["lift"]] for row in rows], dtype=np.float64)
-        y = alt.Y("low:Q", title=f"{metric.name}: lift (%)", scale=alt.Scale(domain=_domain(found, m, ends), nice=False))
+        what = f"{metric.name}: lift (%)" if metric.sign > 0 else f"{metric.name}: lift (%), lower is better"
+        y = alt.Y("low:Q", title=what, scale=alt.Scale(domain=_domain(found, m, ends), nice=False))
         x = alt.X("day:Q", title="day of the test", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False, padding=8))
         colour = alt.Color("arm:N", scale=hues, title=None, legend=None if len(found.arms) == 1 else alt.Legend())
         base = alt.Chart(inline(rows)).transform_filter("isValid(datum.lift)")
@@ -228,5 +229,4 @@ def _lift(lift: float, low: float, high: float) -> str:
 
 
 def _short(sentence: str, most: int = 92) -> str:
-    head = sentence if len(sentence) <= most else sentence[:most].rsplit(" ", 1)[0] + " …"
-    return head
+    return sentence if len(sentence) <= most else sentence[:most].rsplit(" ", 1)[0] + " …"
