@@ -58,6 +58,10 @@ def read_test(logs: Path, config: Config, asked: Asked, *, progress: Progress = 
         LogError: the log cannot be read, or has no arms.
         DataError: nobody is in an arm.
     """
+    if asked.pre_days and asked.unit != "user":
+        raise ConfigError(
+            f"what users did before says nothing of {asked.unit}s", hint="leave out --pre-days: they are compared with themselves anyway"
+        )
     known = log_days(logs, config)
     before = chosen_days(asked.pre_days, known) if asked.pre_days else []
     days = chosen_days(asked.days, known) if asked.days else [day for day in known if not before or day > before[-1]]

@@ -183,7 +183,7 @@ def exposure(test: Counted, *, before: Counted | None = None, unit: Unit = "user
         moved=moved,
         armless=int(test.daily.filter(pl.col("arm") == NO_ARM)[REQUESTS].sum()),
         units={arm: int(n) for arm, n in counts.iter_rows()},
-        explored=dict(shares.iter_rows()),
+        explored=dict(sorted(shares.iter_rows())),
     )
 
 

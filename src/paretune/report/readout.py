@@ -15,7 +15,9 @@ PAGE, FIGURES = "readout.html", "figures"
 
 
 def readout_sentences(found: Readout) -> tuple[str, ...]:
-    """Return what is to be said: one sentence per arm, then what it rests on."""
+    """Return what is to be said: one sentence per arm, then what it rests on; or why nothing may be said."""
+    if found.blocked:
+        return (f"Blocked: {found.blocked}.",)
     return (*(f"{verdict.sentence}." for verdict in found.verdicts), _sentence(basis_words(found)))
 
 
@@ -42,7 +44,7 @@ def publish_readout(found: Readout, exposed: Exposure, folder: Path) -> Path:
     days = f"{day_name(found.days[0])} to {day_name(found.days[-1])}"
     sections = [
         Section("What the test says", readout_sentences(found)),
-        Section("Is the split as planned?", ((_sentence(found.blocked),) if found.blocked else ()), (split,)),
+        Section("Is the split as planned?", (), (split,)),
         Section("Lifts", (), (forest, lifts)),
         Section("Look by look", (), (sequence,)),
         Section("Power", (), (power,)),

@@ -150,8 +150,8 @@ def forest_figure(found: Readout) -> alt.TopLevelMixin:
         f"Thick: {percent(found.confidence)} band for all lifts at once on the planned day; thin: always valid, also while one watches.",
         f"Colours by the {'bands: the test is at its planned end' if found.basis == FIXED else 'always-valid intervals'}.",
     ]
-    said = [found.verdicts[0].sentence] if len(found.arms) == 1 else [f"{verdict.arm}: {verdict.answer}" for verdict in found.verdicts]
-    return finished(alt.hconcat(*charts, spacing=14), title=_short("; ".join(said)), subtitle=how)
+    answers = [found.verdicts[0].sentence] if len(found.arms) == 1 else [f"{verdict.arm}: {verdict.answer}" for verdict in found.verdicts]
+    return finished(alt.hconcat(*charts, spacing=14), title=_short("; ".join(answers)), subtitle=how)
 
 
 def sequence_figure(found: Readout) -> alt.TopLevelMixin:
