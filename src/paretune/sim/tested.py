@@ -29,7 +29,7 @@ DEFAULT = "static"  # arm of users whom no share takes
 
 
 @dataclass(frozen=True, slots=True)
-class TestArm:
+class PlayedArm:
     """An arm of a simulated test."""
 
     name: str
@@ -52,7 +52,7 @@ def fixed(world: World, weights: Floats) -> Chooser:
 def write_test(
     world: World,
     folder: Path,
-    arms: Sequence[TestArm],
+    arms: Sequence[PlayedArm],
     *,
     days: range,
     requests_per_day: int,
