@@ -79,8 +79,7 @@ def user_moments(user: Ints, arm: Ints, columns: Floats, *, arms: int) -> Moment
     known, row = np.unique(user, return_inverse=True)
     n, size = len(known), columns.shape[1]
     wide = np.zeros((n, arms, size))
-    seen = np.zeros((n, arms))
-    np.add.at(seen, (row, arm), 1)
+    seen = np.bincount(row * arms + arm, minlength=n * arms).reshape(n, arms).astype(np.float64)
     if (seen > 1).any():
         raise DataError("a user has two rows in one arm", hint="sum the rows of a user first")
     wide[row, arm] = columns
