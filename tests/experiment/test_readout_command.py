@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
+from registries import ANNA, published
 from simulated import SHARES
 
 from paretune.cli import main
 from paretune.commands.readout import parse_margins, parse_shares
 from paretune.errors import ConfigError
+from paretune.policy.changes import arm_name
 from paretune.policy.plan import Arm, Plan
+from paretune.policy.registry import Registry
 from paretune.serving.sources import write_plan
 
 
@@ -88,12 +93,27 @@ def test_shares_come_from_a_plan_file_and_from_the_one_that_is_there(
 def test_shares_come_from_the_registry(
     tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from paretune.policy.registry import Registry
-
     monkeypatch.chdir(tmp_path)
-    Registry("paretune.db", create=True)
+    registry = Registry("paretune.db", create=True)
     assert main(words(tested)) == 2
     assert "no plan in force" in capsys.readouterr().err
+    number = published(registry)
+    registry.activate(number, share=0.4, control=0.4, by=ANNA)
+    shutil.copytree(tested, tmp_path / "logs")
+    for file in (tmp_path / "logs").glob("*/*.parquet"):
+        pl.read_parquet(file).with_columns(pl.col("arm").replace("saver", arm_name(number))).write_parquet(file)
+    asked = ["readout", "logs", "-c", str(tested.parent / "paretune.toml"), "--days", "3:6"]
+    for more in ([], ["--version", "1"], ["--registry", str(tmp_path / "paretune.db")]):
+        assert main([*asked, *more, "--json"]) == 0
+        expected = json.loads(capsys.readouterr().out)["sample_ratio"]["expected"]
+        assert {arm: round(n / sum(expected.values()), 6) for arm, n in expected.items()} == {
+            "policy-1": 0.4,
+            "control": 0.4,
+            "static": 0.2,
+        }
+    registry.ramp(number, share=0.6, by=ANNA)
+    assert main(asked) == 4
+    assert main([*asked, "--version", "1"]) == 0
 
 
 @pytest.mark.parametrize(

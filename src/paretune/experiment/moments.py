@@ -78,10 +78,16 @@ def user_moments(user: Ints, arm: Ints, columns: Floats, *, arms: int) -> Moment
         raise DataError("columns of users hold NaN or infinity", hint="leave users out, or mend the log with `paretune check`")
     known, row = np.unique(user, return_inverse=True)
     n, size = len(known), columns.shape[1]
-    wide = np.zeros((n, arms, size))
     seen = np.bincount(row * arms + arm, minlength=n * arms).reshape(n, arms).astype(np.float64)
     if (seen > 1).any():
         raise DataError("a user has two rows in one arm", hint="sum the rows of a user first")
+    if n == len(columns):  # each user in one arm: nothing across arms, and no matrix of all arms side by side
+        parts = [columns[arm == a] for a in range(arms)]
+        product = np.zeros((arms, size, arms, size))
+        for a, part in enumerate(parts):
+            product[a, :, a] = part.T @ part
+        return Moments(seen.sum(axis=0), np.zeros(()), np.stack([part.sum(axis=0) for part in parts]), product)
+    wide = np.zeros((n, arms, size))
     wide[row, arm] = columns
     flat = wide.reshape(n, arms * size)
     product = (flat.T @ flat).reshape(arms, size, arms, size)
