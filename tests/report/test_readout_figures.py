@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import vl_convert
 
+from paretune.errors import DataError
 from paretune.experiment.lifts import Ratio
 from paretune.experiment.metrics import Metric
 from paretune.experiment.moments import Moments, user_moments
@@ -58,12 +59,13 @@ def test_the_forest_draws_every_arm_in_every_metric_and_says_the_answers() -> No
     assert alone.verdicts[0].sentence.startswith(forest_figure(alone).to_dict()["title"]["text"].removesuffix(" …"))
 
 
-def test_the_looks_are_drawn_day_by_day_and_one_look_is_enough() -> None:
+def test_the_looks_are_drawn_day_by_day_and_one_look_is_none() -> None:
     rows = [row for row in rows_of(sequence_figure(found())) if "arm" in row]
     assert len(rows) == 3 * 2 * 2
     assert {row["date"] for row in rows} == {"2026-01-01", "2026-01-02", "2026-01-03"}
     assert all(row["low"] < row["lift"] < row["high"] for row in rows)
-    assert rows_of(sequence_figure(found(days=1)))
+    with pytest.raises(DataError, match="no sequence"):
+        sequence_figure(found(days=1))
 
 
 @pytest.mark.parametrize("draw", [forest_figure, sequence_figure])

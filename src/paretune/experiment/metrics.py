@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from paretune.config import Config
 from paretune.errors import ConfigError
 from paretune.experiment.lifts import Ratio
@@ -59,9 +61,12 @@ def metrics_of(
     if sessions and any(objective.direction == "maximise" for objective in config.objectives):
         found.append(metric(SUCCESSFUL_SESSIONS, SUCCESSFUL, SESSIONS, sign=1))
     names = [one.name for one in found]
-    for name, margin in asked.items():
+    for name in asked:
         if name not in names:
             raise ConfigError(f"a margin of {name!r}, which is no metric; metrics are {names}", hint="write --margin METRIC=PER_CENT")
-        if not 0 <= margin < 1:
-            raise ConfigError(f"a margin of {100 * margin:g} % of {name}", hint="give what may be lost, from 0 to below 100 per cent")
+    for one in found:
+        if not (0 <= one.margin < 1 if one.sign > 0 else 0 <= one.margin < np.inf):
+            raise ConfigError(
+                f"a margin of {100 * one.margin:g} % of {one.name}", hint="give what may be lost, from 0 to below 100 per cent"
+            )
     return tuple(found)

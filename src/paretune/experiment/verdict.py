@@ -102,10 +102,10 @@ def _more(metric: Metric, *, lift: float, std_error: float, critical: float, use
     """Return the users that an open metric needs: if the truth is no lift; or, where those are there, if it is what was seen."""
     if not (np.isfinite(std_error) and np.isfinite(critical) and np.isfinite(lift)):
         return np.nan
-    limit = metric.margin or smallest
-    needed = float(users_needed(users, std_error, lift=-min(limit, 0.99), critical=critical, power=POWER))
+    limit = -metric.sign * (metric.margin or smallest)
+    needed = float(users_needed(users, std_error, lift=limit, critical=critical, power=POWER))
     if needed <= users:
-        distance = abs(metric.sign * np.log1p(lift) + np.log1p(metric.margin))
+        distance = abs(np.log1p(lift) - np.log1p(-metric.sign * metric.margin))
         needed = float(users * np.square(std_error * critical / max(distance, std_error / 10)))
     return max(needed - users, 0.05 * users)
 

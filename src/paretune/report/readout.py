@@ -38,15 +38,15 @@ def readout_tables(found: Readout, exposed: Exposure) -> tuple[Table, ...]:
 
 def publish_readout(found: Readout, exposed: Exposure, folder: Path) -> Path:
     """Write readout.html and its pictures as PNG and SVG, and return the page's path."""
-    forest, sequence = forest_figure(found), sequence_figure(found)
-    save_figures([("lifts", forest), ("looks", sequence)], folder / FIGURES)
+    figures = [("lifts", forest_figure(found)), *([("looks", sequence_figure(found))] if len(found.days) > 1 else [])]
+    save_figures(figures, folder / FIGURES)
     split, lifts, power, *cohorts = readout_tables(found, exposed)
     days = f"{day_name(found.days[0])} to {day_name(found.days[-1])}"
     sections = [
         Section("What the test says", readout_sentences(found)),
         Section("Is the split as planned?", (), (split,)),
-        Section("Lifts", (), (forest, lifts)),
-        Section("Look by look", (), (sequence,)),
+        Section("Lifts", (), (figures[0][1], lifts)),
+        *(Section("Look by look", (), (figure,)) for _, figure in figures[1:]),
         Section("Power", (), (power,)),
         *([Section("Cohorts", (), tuple(cohorts))] if cohorts else []),
     ]

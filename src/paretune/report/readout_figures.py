@@ -9,6 +9,7 @@ from __future__ import annotations
 import altair as alt
 import numpy as np
 
+from paretune.errors import DataError
 from paretune.experiment.metrics import Metric
 from paretune.experiment.readout import FIXED, Readout
 from paretune.experiment.users import Exposure
@@ -20,6 +21,7 @@ from paretune.report.theme import ESTIMATE, FAINT, ONLINE, SERIES, TRUTH, WIDTH,
 
 WORDS = {BETTER: "better", KEPT: "not inferior", OPEN: "open", WORSE: "worse"}
 HUES = {BETTER: ONLINE, KEPT: ESTIMATE, OPEN: FAINT, WORSE: TRUTH}
+_ABREAST = 4  # panels of a row
 _WIDEST = 4.0  # times the last interval, above which early looks leave the picture
 
 
@@ -115,7 +117,8 @@ def cohort_table(found: Readout) -> Table | None:
 def forest_figure(found: Readout) -> alt.TopLevelMixin:
     """Return every lift with both intervals: a panel per metric, a row per arm, the margin dashed."""
     charts = []
-    width = max(110, (WIDTH - 110) // len(found.metrics) - 22)
+    columns = min(len(found.metrics), _ABREAST)
+    width = (WIDTH - 110) // columns - 22
     for m, metric in enumerate(found.metrics):
         rows = []
         for a, arm in enumerate(found.arms):
@@ -127,7 +130,12 @@ def forest_figure(found: Readout) -> alt.TopLevelMixin:
                 "arm": arm, "lift": lift, "says": WORDS[said], "text": signed(found.lift[a, m], 1) if known else "too few events yet",
                 "low": ends[0][0], "high": ends[0][1], "wlow": ends[1][0], "whigh": ends[1][1],
             })  # fmt: skip
-        y = alt.Y("arm:N", sort=list(found.arms), title=None, axis=alt.Axis(labels=m == 0, ticks=m == 0, grid=False, labelLimit=110))
+        y = alt.Y(
+            "arm:N",
+            sort=list(found.arms),
+            title=None,
+            axis=alt.Axis(labels=m % columns == 0, ticks=m % columns == 0, grid=False, labelLimit=110),
+        )
         x = alt.X("lift:Q", title=f"{metric.name} (%)", axis=alt.Axis(tickCount=3), scale=alt.Scale(nice=False, padding=24))
         shown = list(dict.fromkeys(WORDS.values()))
         colour = alt.Color("says:N", title=None, scale=alt.Scale(domain=shown, range=[HUES[said] for said in WORDS]))
@@ -136,7 +144,7 @@ def forest_figure(found: Readout) -> alt.TopLevelMixin:
         band = base.mark_rule(strokeWidth=5, opacity=0.55).encode(alt.X("low:Q"), y, alt.X2("high:Q"), color=colour)
         tips = [alt.Tooltip("arm:N"), alt.Tooltip("text:N", title="lift")]
         points = base.mark_point(filled=True, size=75, opacity=1).encode(x, y, color=colour, tooltip=tips)
-        text = base.mark_text(dy=-13, style="label").encode(x, y, text="text:N")
+        text = base.mark_text(dy=-12, fontSize=11, style="label").encode(x, y, text="text:N")
         once = alt.Chart(inline([{}]))
         lines = [once.mark_rule(style="zero").encode(x=alt.datum(0))]
         if metric.margin:
@@ -151,11 +159,17 @@ def forest_figure(found: Readout) -> alt.TopLevelMixin:
         f"Colours by the {'bands: the test is at its planned end' if found.basis == FIXED else 'always-valid intervals'}.",
     ]
     answers = [found.verdicts[0].sentence] if len(found.arms) == 1 else [f"{verdict.arm}: {verdict.answer}" for verdict in found.verdicts]
-    return finished(alt.hconcat(*charts, spacing=14), title=_short("; ".join(answers)), subtitle=how)
+    return finished(alt.concat(*charts, columns=columns, spacing=14), title=_short("; ".join(answers)), subtitle=how)
 
 
 def sequence_figure(found: Readout) -> alt.TopLevelMixin:
-    """Return what each look could say: a panel per metric, the always-valid interval of each arm over the days."""
+    """Return what each look could say: a panel per metric, the always-valid interval of each arm over the days.
+
+    Raises:
+        DataError: there was one look only.
+    """
+    if len(found.days) < 2:
+        raise DataError("one look makes no sequence", hint="draw the lifts alone on the first day")
     charts = []
     columns = 2 if len(found.metrics) > 1 else 1
     width = WIDTH // columns - 66
@@ -176,9 +190,6 @@ def sequence_figure(found: Readout) -> alt.TopLevelMixin:
         x = alt.X("day:Q", title="day of the test", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False, padding=8))
         colour = alt.Color("arm:N", scale=hues, title=None, legend=None if len(found.arms) == 1 else alt.Legend())
         base = alt.Chart(inline(rows)).transform_filter("isValid(datum.lift)")
-        bars = base.mark_rule(strokeWidth=3, opacity=0.4, clip=True).encode(
-            x, y, alt.Y2("high:Q"), color=colour, xOffset=alt.XOffset("arm:N")
-        )
         area = base.mark_area(opacity=0.16, clip=True).encode(x, y, alt.Y2("high:Q"), color=colour)
         tips = [alt.Tooltip("arm:N"), alt.Tooltip("date:N"), *(alt.Tooltip(f"{k}:Q", format=".2f") for k in ("lift", "low", "high"))]
         line = base.mark_line(strokeWidth=2.2, point=True, clip=True).encode(x, alt.Y("lift:Q"), color=colour, tooltip=tips)
@@ -186,10 +197,9 @@ def sequence_figure(found: Readout) -> alt.TopLevelMixin:
         lines = [once.mark_rule(style="zero").encode(y=alt.datum(0))]
         if metric.margin:
             lines.append(once.mark_rule(style="zero", strokeDash=[4, 3]).encode(y=alt.datum(-100 * metric.sign * metric.margin)))
-        shape = bars if len(found.days) == 1 else area
-        charts.append(alt.layer(*lines, shape, line).properties(width=width, height=190))
+        charts.append(alt.layer(*lines, area, line).properties(width=width, height=190))
     complete = bool(np.isfinite(found.watched_high).all())
-    title = f"What each of {len(found.days)} looks could say" if len(found.days) > 1 else "What the one look can say"
+    title = f"What each of {len(found.days)} looks could say"
     how = [
         f"Shaded: {percent(found.confidence)} for all arms and metrics at once, however often one looks. "
         f"Planned for {found.planned_days} days.",
