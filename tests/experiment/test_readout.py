@@ -15,6 +15,7 @@ from paretune.experiment.metrics import Metric
 from paretune.experiment.moments import Moments, user_moments
 from paretune.experiment.readout import FIXED, WATCHED, Design, Readout, cohort_lifts, read_out
 from paretune.experiment.sample_ratio import sample_ratio
+from paretune.experiment.sequences import critical, planned_error
 from paretune.experiment.verdict import BETTER, BLOCKED, CANNOT_TELL, HARMS, KEPT, NOT_INFERIOR, OPEN, SHIPS, WORSE, finding, verdict_of
 
 SAVE = Metric("save", Ratio("save", 1, 0), 1, 0.02)
@@ -139,6 +140,13 @@ def test_bands_contain_intervals_and_sequences_contain_bands() -> None:
     assert (found.watched_low[-1] < found.band_low).all()
     assert (found.watched_high[-1] > found.band_high).all()
     assert found.watched_low.shape == (4, 2, 2)
+
+
+def test_each_of_several_numbers_gets_its_part_of_alpha() -> None:
+    found = judged(5_000, arms=3)  # two arms, two metrics
+    widest = np.log1p(found.watched_high[-1]) - np.log1p(found.lift)
+    planned = planned_error(found.std_error[None], np.array([1_666]), np.array([1.0]), planned=1)  # this look as the planned one
+    assert (widest >= found.std_error * critical(found.std_error, planned=planned, alpha=0.05 / 4) - 1e-12).all()
 
 
 def test_a_later_look_does_not_change_what_an_earlier_one_said() -> None:

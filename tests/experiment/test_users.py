@@ -91,6 +91,7 @@ def test_a_session_past_midnight_or_across_files_is_counted_once_and_succeeds_on
     log = log_of([(1, 0, 0, 86_000, 7, 1, 0, 0, 0), (1, 0, 1, 60, 7, 1, 0, 0, 0), (2, 1, 1, 60, 8, 0, 1, 0, 0)])
     found = read(log)
     np.testing.assert_array_equal(found.moments().total[:, 1:3], [[1, 1], [1, 0]])
+    np.testing.assert_array_equal(found.moments(until=0).total[:, 1:3], [[1, 1], [0, 0]])
     first, second = (counted(log.take(log.day == day), wanted=WANTED) for day in (0, 1))
     np.testing.assert_array_equal(exposure(first + second).moments().total, found.moments().total)
 
