@@ -7,7 +7,8 @@ this population with replacement and their events afresh, splits them with the p
 the population's totals under each arm's weights.
 
 - A/A tests, three arms: a false alarm is any of the 8 lifts (2 arms x 4 metrics) whose interval excludes zero; at the planned end by the
-  bands (fixed), and at any of the 280 looks by the sequences (peeking). `naive_peeking` is what the bands do when they are peeked at.
+  bands (fixed), and at any of the 280 looks by the sequences (peeking). `alone` is how often one number's own 95 % sequence excludes zero
+  at any look, `naive_peeking` what the bands do when they are peeked at.
 - A/B tests of two other weight vectors: how often each lift's own 95 % interval holds the truth; the worst metric is printed too.
 - Power: a lift of the first objective is added to its probability; a pilot A/A test says how many users 80 % power by the bands takes, and
   tests of that size say how often the band shows it.
@@ -31,6 +32,7 @@ from paretune.experiment.moments import Moments
 from paretune.experiment.power import users_needed
 from paretune.experiment.readout import Design, Readout, read_out
 from paretune.experiment.sample_ratio import sample_ratio
+from paretune.experiment.sequences import critical, planned_error, tells
 from paretune.explore.assign import arm_of
 from paretune.logs.hashing import hash_integers
 from paretune.records import Bools, Floats, Ints
@@ -212,6 +214,7 @@ def measure(*, worlds: int, aa: int, ab: int, power: int, users: int, sessions_p
     fixed: list[bool] = []
     peeked: list[bool] = []
     naive: list[bool] = []
+    alone: list[Bools] = []
     alarms: list[str] = []
     ratio: list[bool] = []
     inside: dict[bool, list[Bools]] = {True: [], False: []}
@@ -233,7 +236,9 @@ def measure(*, worlds: int, aa: int, ab: int, power: int, users: int, sessions_p
                 found = judged(world, moments, sticky=sticky)
                 fixed.append(bool(((found.band_low > 0) | (found.band_high < 0)).any()))
                 peeked.append(bool(((found.watched_low > 0) | (found.watched_high < 0)).any()))
-                naive.append(peeks(found, moments))
+                careless, left = peeks(found, moments)
+                naive.append(careless)
+                alone.append(left)
                 ratio.append(found.ratio.failed)
                 alarms += [verdict.answer for verdict in found.verdicts]
             for i in range(ab):
@@ -242,7 +247,7 @@ def measure(*, worlds: int, aa: int, ab: int, power: int, users: int, sessions_p
                 inside[sticky].append((found.low <= truth) & (truth <= found.high))
                 covered.append(~((found.watched_low > truth) | (found.watched_high < truth)))  # before it says anything it holds all
         shown += powered(world, population, users, power, seed=seed, w=w)
-        result = figures(fixed, peeked, naive, ratio, alarms, inside, covered, shown)
+        result = figures(fixed, peeked, naive, alone, ratio, alarms, inside, covered, shown)
         print(f"world {w}: {time.perf_counter() - began:.0f} s; " + ", ".join(f"{k} {v:.4f}" for k, v in result.items()), flush=True)
     return result
 
@@ -267,12 +272,16 @@ def powered(world: World, population: Population, users: int, tests: int, *, see
     return shown
 
 
-def peeks(found: Readout, moments: Moments) -> bool:
-    """Return whether somebody who takes the bands' width at every look, from the first that says anything, stops on a lift."""
+def peeks(found: Readout, moments: Moments) -> tuple[bool, Bools]:
+    """Return whether somebody who takes the bands' width at every look stops on a lift, and which numbers' own sequences do (A, M)."""
     every = lifts_over(arm_values(moments, [metric.ratio for metric in found.metrics]), 0)
     wide = (np.log1p(found.band_high) - np.log1p(found.lift)) / found.std_error
-    told = np.isfinite(found.watched_high)
-    return bool((np.abs(every.log_ratio) > wide * every.std_error)[told].any())
+    smallest_arm = moments.users.min(axis=-1)
+    told = tells(every.std_error, smallest_arm)
+    planned = planned_error(every.std_error, smallest_arm, np.arange(1, LOOKS + 1), planned=LOOKS)
+    away = np.where(told, np.abs(every.log_ratio), 0)
+    alone = away > every.std_error * critical(every.std_error, planned=planned, alpha=0.05)
+    return bool((away > wide * every.std_error).any()), alone.any(axis=0)
 
 
 def two_others(world: World) -> Floats:
@@ -285,7 +294,7 @@ def two_others(world: World) -> Floats:
 
 
 def figures(
-    fixed: list[bool], peeked: list[bool], naive: list[bool], ratio: list[bool], alarms: list[str],
+    fixed: list[bool], peeked: list[bool], naive: list[bool], alone: list[Bools], ratio: list[bool], alarms: list[str],
     inside: dict[bool, list[Bools]], covered: list[Bools], shown: list[bool],
 ) -> dict[str, float]:  # fmt: skip
     """Return the figures."""
@@ -293,6 +302,8 @@ def figures(
         "aa_tests": float(len(fixed)),
         "false_alarm_fixed": float(np.mean(fixed)),
         "false_alarm_peeking": float(np.mean(peeked)),
+        "false_alarm_peeking_alone": float(np.mean(alone)),
+        "false_alarm_peeking_alone_highest": float(np.mean(alone, axis=0).max()),
         "false_alarm_naive_peeking": float(np.mean(naive)),
         "false_alarm_sample_ratio": float(np.mean(ratio)),
         "wrong_verdicts": float(np.mean([answer in {"ships", "harms"} for answer in alarms])),
