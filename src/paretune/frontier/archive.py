@@ -54,6 +54,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         "minimised": list(front.minimised),
         "changed": None if front.changed is None else _plain(front.changed),
         "cohort_sweep": _fields(front.cohort_sweep),
+        "verdicts": list(front.verdicts),
     }
     temporary = folder / ".replicates.tmp.npy"
     np.save(temporary, front.lifts.replicates, allow_pickle=False)
@@ -123,6 +124,7 @@ def _front(written: dict[str, Any], replicates: Floats) -> Front:
         minimised=tuple(written.get("minimised", ())),
         changed=None if written.get("changed") is None else np.array(written["changed"], dtype=np.float64),
         cohort_sweep=_optional(CohortSweep, written.get("cohort_sweep")),
+        verdicts=tuple(written.get("verdicts", ())),
     )
 
 

@@ -170,6 +170,7 @@ def assemble_front(
         minimised=tuple(name for name, sign in zip(objectives, signs, strict=True) if sign < 0),
         changed=None if sums.changed is None else np.array([0.0, *changed]),
         cohort_sweep=_cohort_sweep(sums, surface, half=reporting, min_hits=least, like=estimate),
+        verdicts=said,
     )
 
 

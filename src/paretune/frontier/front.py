@@ -121,3 +121,4 @@ class Front:
     minimised: tuple[str, ...] = ()  # objectives of which less is better
     changed: Floats | None = None  # (P,) share of held-out requests whose list is not production's; None without candidates
     cohort_sweep: CohortSweep | None = None  # None with fewer than two cohorts
+    verdicts: tuple[str, ...] = ()  # (P,) of every policy, picked or not, see frontier.verdict; "" of production
