@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -67,6 +68,39 @@ def small_front() -> Front:
     )
 
 
+def with_hides() -> Front:
+    """The small front with a third objective of which less is better; trade-offs that lie on no line."""
+    front, hide = small_front(), np.array([0, 0.004, -0.010, -0.002, 0.006, 0.030, 0.001])
+
+    def wider(numbers: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return np.concatenate([numbers, np.broadcast_to(column, numbers.shape[:-1])[..., None]], axis=-1)
+
+    lifts, expected, inside, swept = front.lifts, front.expectation, front.by_cohort, front.cohort_sweep
+    assert expected is not None
+    assert inside is not None
+    assert swept is not None
+    half = 2.8 * lifts.std_error[:, 0]
+    moved = {name: wider(getattr(lifts, name), hide + at * half) for name, at in (("estimate", 0), ("band_low", -1), ("band_high", 1))}
+    moved |= {"low": wider(lifts.low, hide - half), "high": wider(lifts.high, hide + half), "std_error": wider(lifts.std_error, half / 2.8)}
+    moved |= {"replicates": wider(lifts.replicates, hide), "production": np.array([0.2, 0.4, 0.1])}
+    policies = tuple(
+        policy
+        if policy.alpha is None
+        else replace(policy, name=f"weights {policy.name[6:]}", alpha=None, scalarisation=(*policy.scalarisation, 0.1))
+        for policy in front.policies
+    )
+    picked, bands = hide[[KNEE, CONSTRAINED]], ("estimate", "band_low", "band_high")
+    return replace(
+        front,
+        policies=policies,
+        lifts=replace(lifts, objectives=("save", "p2p", "hide"), policies=tuple(policy.name for policy in policies), **moved),
+        expectation=replace(expected, **{name: wider(getattr(expected, name), 0.9 * hide) for name in ("mean", "low", "high")}),
+        by_cohort=replace(inside, **{name: wider(getattr(inside, name), picked) for name in bands}),
+        cohort_sweep=replace(swept, estimate=wider(swept.estimate, hide[1:6]), std_error=wider(swept.std_error, np.full(5, 0.003))),
+        minimised=("hide",),
+    )
+
+
 def front_json(front: Front) -> bytes:
     """The front as it is stored."""
     with tempfile.TemporaryDirectory() as folder:
@@ -84,8 +118,8 @@ def operating_json(front: Front, policy: int) -> bytes:
         "bundle": fingerprint(bundle()) if chosen.weights is None else "",
         "heads": HEADS,
         "static": STATIC,
-        "objectives": ["save", "p2p"],
-        "scale": [5.0, 2.5] if chosen.weights is None else None,
+        "objectives": list(front.lifts.objectives),
+        "scale": [5.0, 2.5, -10.0][: len(front.lifts.objectives)] if chosen.weights is None else None,
         **served_as(chosen, front=front),
         "evidence": evidence_of(front, policy, hold_out=("2026-03-05", "2026-03-06")),
     }
@@ -93,7 +127,9 @@ def operating_json(front: Front, policy: int) -> bytes:
     return json.dumps({**written, "sha256": identity_of(written)}).encode()
 
 
-def publish_front(registry: Registry, *, by: str = ANNA, report: bytes | None = b"<html>the report</html>") -> str:
-    """Publish the knee of the small front as policy 1, and return the front's fingerprint."""
-    front = small_front()
+def publish_front(
+    registry: Registry, front: Front | None = None, *, by: str = ANNA, report: bytes | None = b"<html>the report</html>"
+) -> str:
+    """Publish the knee of a front, by default of the small one, and return the front's fingerprint."""
+    front = front or small_front()
     return registry.publish(operating_json(front, KNEE), bundle(), by=by, front=front_json(front), report=report).front

@@ -18,7 +18,7 @@ from paretune.errors import ConfigError, ConflictError
 from paretune.policy import rows, states
 from paretune.policy.changes import numbers_in
 from paretune.policy.database import DEADLINE_S, Database
-from paretune.policy.operating import decode_operating, sibling
+from paretune.policy.operating import OperatingPolicy, decode_operating, sibling
 from paretune.policy.rows import Registered
 from paretune.policy.shelf import Files, StoredFront, get_bundle, get_front, published_from, put_bundle, put_front, stored_fronts
 from paretune.policy.states import Rules, Standing, State
@@ -185,6 +185,14 @@ class PolicyRegister:
         """Return the fronts that policies were chosen from, the latest first."""
         return self.database.read(stored_fronts)
 
+    def beside(self, front: str) -> OperatingPolicy:
+        """Return a policy with a model that was published from a front.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return decode_operating(self.database.read(lambda connection: published_from(connection, front)))
+
     def choose(self, front: str, policy: int, *, by: str, note: str = "") -> Registered:
         """Draft another policy of a front that is here, over the model of those that were published from it, and return it.
 
@@ -202,9 +210,9 @@ class PolicyRegister:
         """
         from paretune.frontier.archive import decode_front  # brings numba and scipy, which nothing else here needs
 
-        beside = self.database.read(lambda connection: published_from(connection, front))
+        beside = self.beside(front)
         document, _ = self.front(front)
-        written = sibling(decode_operating(beside), decode_front(document, source=f"front {front[:12]}"), policy)
+        written = sibling(beside, decode_front(document, source=f"front {front[:12]}"), policy)
         return self.publish(json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode(), by=by, front=document, note=note)
 
     def rules(self) -> Rules:
