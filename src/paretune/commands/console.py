@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from ipaddress import ip_address
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paretune.commands.account import RegistryOption
 from paretune.commands.output import JsonOption
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def console(
@@ -40,8 +43,6 @@ def console(
       paretune console --registry postgresql://db/paretune --host 0.0.0.0 --proxy 10.0.0.5
       curl -s localhost:8078/api/v1/plan -H "authorization: Bearer $TOKEN"
     """
-    import uvicorn
-
     from paretune.console.accounts import Accounts
     from paretune.console.api import PREFIX, control_app
     from paretune.console.credentials import Expiry, new_secret
@@ -63,10 +64,17 @@ def console(
         print(f"the console is at {address}, its interface at {address}{PREFIX}/openapi.json", file=sys.stderr, flush=True)
         if code:
             print(f"no account yet: make the first admin at {address}/login with the code {code}", file=sys.stderr, flush=True)
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
-    uvicorn.Server(config).run()
+    run_app(app, host, port)
     traffic.close()
     opened.close()
+
+
+def run_app(app: FastAPI, host: str, port: int) -> None:
+    """Serve the console until the process is told to end."""
+    import uvicorn
+
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
+    uvicorn.Server(config).run()
 
 
 def _is_loopback(host: str) -> bool:

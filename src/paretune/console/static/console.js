@@ -26,7 +26,10 @@ function drawAll(root) {
     let text = holder.textContent;
     if (isDark()) for (const colour in lighter) text = text.replaceAll(colour, lighter[colour]);
     const options = { config, renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
-    window.vegaEmbed(place, JSON.parse(text), options).then(
+    const inner = document.createElement("div"); // styled by the drawing library, and so kept from htmx, which would copy its attributes
+    inner.setAttribute("aria-hidden", "true"); // the place has a name, and the numbers stand in tables
+    place.replaceChildren(inner);
+    window.vegaEmbed(inner, JSON.parse(text), options).then(
       (result) => { drawn.set(place.id, result.view); mark(); },
       (error) => { place.textContent = `This picture cannot be drawn: ${error}`; },
     );
