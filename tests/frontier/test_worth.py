@@ -79,13 +79,46 @@ def test_a_gain_that_static_weights_cannot_give_says_personalise() -> None:
     assert worth.answer == "personalise"
     assert worth.sentence.startswith("Personalise: ")
     assert worth.sentence.count(". ") == 0
-    assert [c.name for c in worth.personalised if c.name.startswith("knee")] == [
-        "knee − production",
-        "knee − best static",
-        "knee − matched static",
-        "knee − best cohort table",
+    assert [c.name for c in worth.personalised if "knee" in c.name] == [
+        "constrained = knee − production",
+        "constrained = knee − best static",
+        "constrained = knee − matched static",
+        "constrained = knee − best cohort table",
     ]
     assert np.isnan(worth.explored_needed)
+
+
+def picked(front: Front, **labels: int) -> Front:
+    """The front with other picks, and its one matched static policy named after the first of them."""
+    picks = tuple(Pick(label.replace("_", "-"), policy, 0.1) for label, policy in labels.items())
+    policies = tuple(
+        replace(policy, name=f"matched static of {picks[0].label}") if policy.kind == "matched static" else policy
+        for policy in front.policies
+    )
+    return replace(front, policies=policies, picks=picks)
+
+
+@pytest.mark.parametrize("label", ["balanced", "save_leaning"])
+def test_any_pick_of_the_sweep_may_be_the_one_that_is_worth_it(label: str) -> None:
+    front = picked(front_of(with_lifts(knee=(0.03, 0.04)), error=0.002), **{label: 3}, knee=2, constrained=2)
+    worth = judge_worth(front, signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert worth.answer == "personalise"
+    assert f"the {label.replace('_', '-')} pick gains" in worth.sentence
+
+
+def test_the_preferred_pick_is_named_where_several_are_worth_it() -> None:
+    front = picked(front_of(with_lifts(family=(0.03, 0.04)), error=0.002), balanced=5, save_leaning=5, knee=3, constrained=2)
+    worth = judge_worth(front, signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert "the balanced pick gains" in worth.sentence  # the only one whose average is in the front
+    roles = [name.removeprefix("personalised: ") for name, _ in worth.standings if name.startswith("personalised")]
+    assert roles == ["constrained", "knee", "balanced = save-leaning"]
+    first = judge_worth(picked(front, constrained=2, balanced=5), signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert "the constrained pick gains" in first.sentence
+
+
+def test_a_pick_without_its_own_average_is_not_recommended() -> None:
+    front = picked(front_of(with_lifts(knee=(0.03, 0.04)), error=0.002), knee=2, balanced=3)
+    assert answer(front) == "not enough data"
 
 
 @pytest.mark.parametrize("rival", ["best", "matched", "table"])
@@ -102,8 +135,8 @@ def test_a_gain_beside_a_loss_is_no_gain() -> None:
 def test_a_proven_value_beside_a_loss_that_is_open_says_which_loss() -> None:
     worth = judge_worth(front_of(with_lifts(knee=(0.30, 0.001)), error=0.01), signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
     assert worth.answer == "not enough data"
-    assert "the value of the knee pick is proven, but p2p (+0.10 % by its estimate) may truly be at −" in worth.sentence
-    against = next(c for c in worth.personalised if c.name == "knee − production")
+    assert "the value of the constrained pick is proven, but p2p (+0.10 % by its estimate) may truly be at −" in worth.sentence
+    against = next(c for c in worth.personalised if c.name == "constrained = knee − production")
     half = against.estimate[1] - against.low[1]
     assert worth.explored_needed == pytest.approx(worth.explored * (half / (0.5 * DELTA)) ** 2)
 
