@@ -75,6 +75,18 @@ def test_the_gain_of_the_best_looking_policy_overstates_and_its_expectation_does
     assert abs(np.mean(risks) - np.mean(lost)) < 0.1
 
 
+def test_gains_are_pulled_together_and_a_single_lift_may_move_away_from_production() -> None:
+    weights = scalarise(alpha_grid(9))
+    _, estimate = family(0, gain=0.02, error=0.01)
+    belief = believe(estimate, weights, floors=np.full(2, -1.0), replicates=100, rng=np.random.default_rng(0))
+    seen, expected = ((weights * lifts).sum(axis=1) for lifts in (estimate.value, belief.mean))
+    assert (np.abs(expected) < np.abs(seen)).all()
+    assert np.ptp(expected) < np.ptp(seen)
+    further = np.abs(belief.mean) > np.abs(estimate.value)
+    assert further.any()
+    assert not further.all()
+
+
 def test_clear_families_stay_where_they_are_and_policies_without_an_estimate_get_none() -> None:
     weights = scalarise(alpha_grid(9))
     true, estimate = family(5, gain=0.03, error=0.0005)

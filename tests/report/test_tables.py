@@ -55,6 +55,15 @@ def test_the_table_of_picks_has_a_row_per_pick_and_objective_and_only_the_column
     assert "54 numbers" in full.note
 
 
+def test_the_note_says_what_expectations_are_shrunk_towards() -> None:
+    front = fake_front()
+    same, nothing = front.lifts.estimate, np.zeros(len(front.policies))
+    note = picks_table(replace(front, expectation=Expectation(same, same, same, nothing, nothing))).note
+    assert "gains at its own trade-off is pulled towards what its neighbours gain and towards nothing" in note
+    assert "a single objective may move either way" in note
+    assert "production, as far" not in note
+
+
 def test_a_pick_whose_lift_is_unknown_shows_a_dash_never_zero() -> None:
     front = fake_front()
     estimate = front.lifts.estimate.copy()

@@ -110,8 +110,9 @@ def picks_table(
     )
     if expected is not None:
         note += (
-            " What to expect, and P(degrading), allow for the picks having been picked for looking good: estimates are shrunk towards "
-            "production, as far as the sweep itself says one must."
+            " What to expect, and P(degrading), allow for the picks having been picked for looking good: what a policy gains at its own "
+            "trade-off is pulled towards what its neighbours gain and towards nothing, as far as the sweep itself says one must; "
+            "the lift of a single objective may move either way."
         )
     return Table("Operating policies put forward", tuple(columns), tuple(rows), note)
 
