@@ -67,6 +67,11 @@ def test_the_plan_of_the_help_text_needs_no_configuration(here: Path, capsys: py
     printed = capsys.readouterr().out
     assert "With 7×7 and 1.25 % explored you can resolve 1 % of save in 57 days (7.01 million held-out exploration rows)" in printed
     assert "What exploring costs is unknown" in printed
+    assert (
+        "These rows are held out to judge one policy, named beforehand, against production (80 % power); rows that train come on top."
+        in printed
+    )
+    assert "`paretune sweep` and `paretune worth` answer other questions" in printed
     page = (here / "plan" / "plan.html").read_text(encoding="utf-8")
     assert "57 days" in page
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']https?:", page)

@@ -41,6 +41,8 @@ def test_a_refusal_asks_for_the_rows_that_resolve_the_lift_at_eighty_per_cent_po
     assert found.needed == int(np.ceil(20_000 * (2.8 * 0.02 / 0.01) ** 2))
     assert found.short
     assert f"{found.needed:,}" in found.reason
+    assert "the safest policy alone to show a lift of 1 % in save (80 % power)" in found.reason
+    assert "held-out exploration rows in all" in found.reason
     enough = refusal(3, expected=np.array([-0.05, 0.02]), std_error=np.array([0.001, 0.001]), **said)
     assert not enough.short
     assert "static weights" in enough.remedy

@@ -191,6 +191,7 @@ def test_the_rows_needed_shrink_the_band_to_half_the_smallest_lift() -> None:
     assert widest * np.sqrt(worth.explored / worth.explored_needed) == pytest.approx(ENOUGH * DELTA)
     assert worth.explored == 100_000
     assert f"here are {worth.explored:,}" in worth.sentence
+    assert "to tell a gain of 1 % from none, of every pick over production and static weights at once, takes about" in worth.sentence
     assert rows_needed(0.005, explored=1000, smallest_lift=0.01) == pytest.approx(1000)
 
 

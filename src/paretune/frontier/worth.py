@@ -335,5 +335,6 @@ def _not_enough(explored: int, needed: float, smallest_lift: float) -> str:
     if needed > explored:
         rounded = two_digits(needed)
         takes = f"takes about {rounded:,} held-out exploration rows"
-        return f"Not enough data: to tell a gain of {delta} from none {takes}; here are {explored:,}."
+        question = f"to tell a gain of {delta} from none, of every pick over production and static weights at once,"
+        return f"Not enough data: {question} {takes}; here are {explored:,}."
     return f"Not enough data: {explored:,} held-out exploration rows leave open whether the gain exceeds {delta}, to which it is close."

@@ -70,6 +70,10 @@ def plan_sentences(plan: Plan) -> tuple[str, ...]:
     """Return the answer in sentences: what was asked, what would be enough, what exploring costs."""
     asked, lift = plan.asked(), short_percent(plan.aim.lift)
     said = [_can(plan, asked) + "."]
+    judged = f"These rows are held out to judge one policy, named beforehand, against production ({short_percent(plan.aim.power)} power)"
+    said.append(
+        f"{judged}; rows that train come on top. `paretune sweep` and `paretune worth` answer other questions and name other numbers."
+    )
     if asked.days > plan.days:
         if plan.resolved() == plan.resolved():
             said.append(f"In {plan.days:g} days that resolves {short_percent(plan.resolved())}.")
