@@ -109,6 +109,19 @@ def test_a_log_gives_rates_traffic_and_cost_and_the_configuration_the_rest(logge
     assert "gain 8" in printed
 
 
+def test_a_log_that_explores_far_more_or_less_than_planned_is_told_in_one_line(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan-exploration", str(logged)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("The log explores")]
+    assert len(lines) == 1
+    assert re.match(r"The log explores [45]\d(\.\d)? % of its rows, far more than the 2 % planned with", lines[0])
+    assert main(["plan-exploration", str(logged), "--share", "99.9"]) == 0
+    assert "far less than the 99.9 % planned with" in capsys.readouterr().out
+    assert main(["plan-exploration", str(logged), "--share", "40", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["logged_share"] == pytest.approx(0.5, abs=0.05)
+    assert not any("The log explores" in sentence for sentence in found["sentences"])
+
+
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("words", "said"),

@@ -189,6 +189,7 @@ def make_plan(
         requests_per_day=per_day if math.isnan(traffic) else traffic,
         days=days or (7.0 if settings is None else float(settings.evaluation.hold_out_days)),
         cost=None if seen is None else seen.cost(),
+        logged_share=math.nan if seen is None else seen.share,
     )
 
 

@@ -87,6 +87,12 @@ def plan_sentences(plan: Plan) -> tuple[str, ...]:
             said.append(f"To resolve {lift} within {plan.days:g} days {verb}: plan more days, or a larger lift.")
     elif asked.days != asked.days:
         said.append("The traffic is not known, so days are not: give --traffic, or a log.")
+    if plan.strays:
+        far = "far more" if plan.logged_share > plan.share else "far less"
+        said.append(
+            f"The log explores {short_percent(plan.logged_share)} of its rows, {far} than the {short_percent(plan.share)} planned with: "
+            "days are for the latter (--share, else exploration.share)."
+        )
     if plan.cost is None:
         said.append("What exploring costs is unknown: it takes a log with exploration and production rows.")
     return tuple(said)
@@ -123,6 +129,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "confidence": plan.aim.confidence,
         "estimator": plan.estimator.name,
         "requests_per_day": plan.requests_per_day,
+        "logged_share": plan.logged_share,
         "days": plan.days,
         "rates": {rate.objective: rate.mean for rate in plan.rates},
         "asked": {**option(plan.asked()), "resolved_in_days": plan.resolved()},
