@@ -107,7 +107,7 @@ def judge_worth(front: Front, *, signs: Floats, floors: Floats, smallest_lift: f
     """
     bands = family_bands(front, signs=signs)
     wanted = preferred_picks(front, members=bands.members)
-    by_pick = {policy: _of_pick(front, bands, " = ".join(labels), policy) for policy, labels in wanted.items()}
+    by_pick = {policy: _of_pick(front, bands, labels[0], policy) for policy, labels in wanted.items()}
     personalised = tuple(comparison for mine in by_pick.values() for comparison in mine)
     static = static_comparisons(front, signs=signs)
     explored = front.lifts.n_rows - int(front.lifts.hits[PRODUCTION])
