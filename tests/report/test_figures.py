@@ -230,5 +230,25 @@ def test_an_objective_to_minimise_has_its_axis_turned_and_says_so():
     assert scales
     assert all(y["scale"]["domain"][0] > y["scale"]["domain"][1] for y in scales)
     assert all(y["title"].startswith("long view (lower is better)") for y in scales)
-    picks = picks_figure(front, minimised=frozenset({"long view"})).to_dict()
-    assert "long view (lower is better)" in picks["facet"]["column"]["sort"]
+    assert "long view (lower is better)" in sentences(front_figure(front, axes=(0, 2), minimised=frozenset({"long view"})))
+
+
+@pytest.mark.parametrize(("draw", "axis"), [(picks_figure, "x"), (lift_figure, "y")])
+def test_panels_of_objectives_to_minimise_are_turned_and_say_so(draw: Any, axis: str) -> None:
+    front = fake_front(objectives=3)
+    chart = draw(front, minimised=frozenset({"long view"}))
+    panels = chart.to_dict()[next(key for key in ("hconcat", "concat") if key in chart.to_dict())]
+    assert [panel["title"]["text"] for panel in panels] == ["save", "p2p", "long view (lower is better)"]
+    for panel, turned in zip(panels, (False, False, True), strict=True):
+        scales = [layer["encoding"][axis]["scale"] for layer in panel["layer"] if "scale" in layer["encoding"].get(axis, {})]
+        assert len(scales) == 2
+        assert all(scale["reverse"] == turned and scale["domain"][0] < 0 < scale["domain"][1] for scale in scales)
+    assert "better is" in sentences(chart)
+    assert "better is" not in sentences(draw(front))
+
+
+def test_a_fall_counts_as_an_improvement_where_less_is_better() -> None:
+    front = fake_front()
+    lifts = front.lifts.estimate * [1, -1]
+    turned = lift_figure(replace(front, lifts=replace(front.lifts, estimate=lifts)), minimised=frozenset({"p2p"}))
+    assert sentences(turned).split(" swept")[0] == sentences(lift_figure(front)).split(" swept")[0]

@@ -37,7 +37,7 @@ def worth(
       paretune worth logs/ --output runs/monday --json
     """
     from paretune.errors import ConfigError, GateError
-    from paretune.frontier.assemble import floors_of, signs_of
+    from paretune.frontier.assemble import floors_of, minimised_of, signs_of
     from paretune.frontier.worth import judge_worth
     from paretune.progress import shown
     from paretune.report.archive import FIGURES, load_run
@@ -62,7 +62,7 @@ def worth(
         names = {"objectives": [*front.lifts.objectives, "value"], "policies": [policy.name for policy in front.policies]}
         show_json({"run": folder, "answer": judged.answer, "sentence": judged.sentence, **names, "worth": judged, "figures": pictures})
     else:
-        show_report_table(standings_table(front, judged))
+        show_report_table(standings_table(front, judged, minimised=minimised_of(settings)))
         show_report_table(comparisons_table(front, judged))
         remark(f"picture: {pictures[0]}")
     if judged.answer == "not enough data":

@@ -188,7 +188,7 @@ def policies_table(front: Front, *, truth: Floats | None = None, minimised: froz
         rows.append(tuple(row))
     columns = ["policy", "kind", "not dominated", "rows that speak"] + ["P(on the front)"] * (expected is not None)
     for objective in lifts.objectives:
-        columns += [f"{worded(objective, minimised)} lift (band)"] + [f"{objective} truth"] * (truth is not None)
+        columns += [f"{worded(objective, minimised)} lift (band)"] + [f"{worded(objective, minimised)} truth"] * (truth is not None)
     note = f"Not dominated: no other policy of the sweep is better in every objective with {percent(lifts.confidence)} confidence."
     return Table("All policies of the sweep", tuple(columns), tuple(rows), note)
 
