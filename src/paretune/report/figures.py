@@ -6,7 +6,6 @@ Altair chart that is legible without its caption. Lifts are drawn in per cent of
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import altair as alt
@@ -15,7 +14,8 @@ import numpy as np
 from paretune.errors import DataError
 from paretune.frontier.front import Front
 from paretune.records import Bools, Floats, Ints
-from paretune.report.labels import LINE_HEIGHT, along, place_labels, text_width
+from paretune.report.front_labels import better_lines, label_layers
+from paretune.report.labels import LINE_HEIGHT
 from paretune.report.tables import Outcome, percent, signed, worded
 from paretune.report.theme import ESTIMATE, ONLINE, REFERENCE, TRUTH, WIDTH, finished, inline
 
@@ -62,7 +62,7 @@ def front_figure(
     if actual is not None and len(swept):
         layers += _truth(actual, swept, x, y, along_alpha=front.policies[swept[0]].alpha is not None)
     layers += _family(front, xy, swept, references, picked, x, y)
-    layers += _labels(front, xy, bands, actual, swept, references, picked, domain, x, y)
+    layers += label_layers(front, xy, bands, actual, swept=swept, references=references, picked=picked, domain=domain, size=_PLOT, x=x, y=y)
     chart = alt.layer(*layers).properties(width=_PLOT[0], height=_PLOT[1])
     missing = int((~drawn).sum())
     whole = int(drawn[_family_rows(front)].sum())
@@ -74,7 +74,7 @@ def front_figure(
         + (f"; {missing} without overlap left out" if missing else ""),
         f"Blue, filled: not dominated{every}; hollow: dominated" + ("" if actual is None else ". Orange: the truth"),
     ]
-    return finished(chart, title=_front_title(front, axes, minimised), subtitle=how)
+    return finished(chart, title=_front_title(front, axes), subtitle=how)
 
 
 def lift_figure(front: Front, *, truth: Floats | None = None, minimised: frozenset[str] = frozenset()) -> alt.TopLevelMixin:
@@ -204,11 +204,11 @@ def _turned(limits: list[float], turned: bool) -> list[float]:
     return limits[::-1] if turned else limits
 
 
-def _front_title(front: Front, axes: tuple[int, int], minimised: frozenset[str]) -> str:
+def _front_title(front: Front, axes: tuple[int, int]) -> str:
     if not front.picks:
         return "No policy of the sweep is put forward"
     pick = next((pick for wanted in ("constrained", "knee") for pick in front.picks if pick.label == wanted), front.picks[0])
-    lifts = [f"{signed(front.lifts.estimate[pick.policy, j], 1)} {worded(front.lifts.objectives[j], minimised)}" for j in axes]
+    lifts = [f"{signed(front.lifts.estimate[pick.policy, j], 1)} {front.lifts.objectives[j]}" for j in axes]
     return f"The {pick.label} pick is estimated at {lifts[0]} and {lifts[1]}"
 
 
@@ -248,7 +248,8 @@ def _domain(points: Floats, bands: Floats) -> tuple[list[float], list[float]]:
 def _quadrant(domain: tuple[list[float], list[float]], x: alt.X, y: alt.Y) -> list[Any]:
     corner = inline([{"x": 0.0, "y": 0.0, "x2": domain[0][1], "y2": domain[1][1]}])
     area = alt.Chart(corner).mark_rect(style="better").encode(x, y, alt.X2("x2:Q"), alt.Y2("y2:Q"))
-    words = alt.Chart(corner).mark_text(style="note", align="right", baseline="top", dx=-6, dy=6, text="both better than production")
+    lines = better_lines(domain, _PLOT)
+    words = alt.Chart(corner).mark_text(style="note", align="right", baseline="top", dx=-6, dy=6, text=lines, lineHeight=LINE_HEIGHT)
     across = alt.Chart(corner).mark_rule(style="zero").encode(y=alt.Y("y:Q"))
     upwards = alt.Chart(corner).mark_rule(style="zero").encode(x=alt.X("x:Q"))
     return [area, words.encode(alt.X("x2:Q"), alt.Y("y2:Q")), across, upwards]
@@ -308,65 +309,6 @@ def _family(front: Front, xy: Floats, swept: Ints, references: Ints, picked: lis
     square = alt.Chart(inline(still)).mark_point(filled=True, shape="square", color=REFERENCE, size=110, opacity=1)
     centre = alt.Chart(inline([{"x": 0.0, "y": 0.0}])).mark_point(style="production", shape="diamond", size=170, opacity=1, filled=True)
     return [line, hollow.encode(tooltip=tips), full, square.encode(x, y, tooltip=_tips("policy", "x", "y")), centre.encode(x, y), ring]
-
-
-def _labels(
-    front: Front,
-    xy: Floats,
-    bands: Floats,
-    actual: Floats | None,
-    swept: Ints,
-    references: Ints,
-    picked: list[int],
-    domain: Any,
-    x: alt.X,
-    y: alt.Y,
-) -> list[Any]:
-    names = pick_labels(front)
-    entries = [(names[p], xy[p], "label") for p in picked] + [("production", np.zeros(2), "label")]
-    entries += [(front.policies[p].name.split(" (")[0], xy[p], "label") for p in references]  # the weights stand in the tooltip
-    paths = [xy[swept]]
-    if actual is not None and len(swept):
-        entries += [("truth", actual[swept[0]], "note"), ("estimate", xy[swept[0]], "note")]
-        paths.append(actual[swept])
-    low, span = np.array([d[0] for d in domain]), np.array([d[1] - d[0] for d in domain])
-    size = np.array(_PLOT)
-
-    def pixels(at: Floats) -> Floats:
-        return (np.asarray(at) - low) / span * size
-
-    strokes = [(a, b) for path in paths for a, b in pairwise(path)] + [
-        ((low[0], 0.0), (low[0] + span[0], 0.0)),
-        ((0.0, low[1]), (0.0, low[1] + span[1])),
-    ]
-    for p in (*picked, *references):
-        strokes += [((bands[p, 0, 0], xy[p, 1]), (bands[p, 1, 0], xy[p, 1])), ((xy[p, 0], bands[p, 0, 1]), (xy[p, 0], bands[p, 1, 1]))]
-    lines = np.concatenate([along(pixels(a), pixels(b)) for a, b in strokes if np.isfinite([*a, *b]).all()])
-    anchors = pixels(np.array([at for _, at, _ in entries]))
-    widths = np.array([text_width(text) for text, _, _ in entries])
-    marks = pixels(np.concatenate([*paths, xy[references], np.zeros((1, 2))]))
-    centres = place_labels(anchors, widths, size=_PLOT, points=marks, lines=lines)
-    half = np.stack([widths / 2, np.full(len(widths), LINE_HEIGHT / 2)], axis=1)
-    touch = np.clip(anchors, centres - half, centres + half)
-    ends = [spot / size * span + low for spot in (centres, touch, anchors)]
-    far = np.hypot(*(touch - anchors).T) > 20
-    rows = [
-        {"text": text, "style": style, "x": c[0], "y": c[1], "u": t[0], "v": t[1], "u2": a[0], "v2": a[1], "far": apart}
-        for (text, _, style), c, t, a, apart in zip(entries, *ends, far, strict=True)
-    ]
-    leader = alt.Chart(inline([row for row in rows if row["far"]])).mark_rule(style="leader")
-    layers: list[Any] = [leader.encode(alt.X("u:Q"), alt.Y("v:Q"), alt.X2("u2:Q"), alt.Y2("v2:Q"))]
-    for style in ("label", "note"):
-        layers.append(alt.Chart(inline([row for row in rows if row["style"] == style])).mark_text(style=style).encode(x, y, text="text:N"))
-    return layers
-
-
-def pick_labels(front: Front) -> dict[int, str]:
-    """Return the label of each picked policy; a policy picked twice carries both."""
-    labels: dict[int, str] = {}
-    for pick in front.picks:
-        labels[pick.policy] = f"{labels[pick.policy]} = {pick.label}" if pick.policy in labels else pick.label
-    return labels
 
 
 def _ends(lift: float, low: float, high: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from paretune.frontier.front import Front
 from paretune.frontier.ladder import Ladder
-from paretune.report.figures import pick_labels
+from paretune.report.front_labels import pick_labels
 from paretune.report.tables import MISSING, Table, signed, worded
 from paretune.report.theme import ESTIMATE, FAINT, finished, inline
 
