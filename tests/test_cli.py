@@ -1,5 +1,6 @@
 """The command line: results on standard output, everything else on standard error, and exit codes one can script against."""
 
+import ast
 import json
 import re
 import runpy
@@ -108,6 +109,20 @@ def test_a_model_is_trained_and_told_about(capsys: pytest.CaptureFixture[str]) -
     assert (told["kind"], told["first_day"], told["last_day"]) == ("ridge", "2026-03-01", "2026-03-04")
     assert Path("runs/ridge/manifest.json").exists()
     assert not Path("runs/ridge.checkpoint").exists()
+
+
+def test_an_option_that_commands_share_is_defined_once() -> None:
+    defined: dict[str, list[str]] = {}
+    for path in sorted(Path(cli.__file__).parent.glob("commands/*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.targets[0], ast.Name)
+                and node.targets[0].id.endswith(("Option", "Argument"))
+            ):
+                defined.setdefault(node.targets[0].id, []).append(path.name)
+    assert len(defined) > 8
+    assert {name: files for name, files in defined.items() if len(files) > 1} == {}
 
 
 @pytest.mark.usefixtures("here")

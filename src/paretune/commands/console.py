@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from paretune.commands.account import RegistryOption
 from paretune.commands.output import JsonOption
+from paretune.commands.registered import WHERE, RegistryOption, registry_at
 
 
 def console(
     *,
-    registry: RegistryOption = "paretune.db",
+    registry: RegistryOption = WHERE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8078,
     proxy: Annotated[
@@ -43,11 +43,10 @@ def console(
     from paretune.console.api import PREFIX, control_app
     from paretune.console.credentials import Expiry, new_secret
     from paretune.console.origin import trusted
-    from paretune.policy.registry import Registry
 
     believed = trusted(proxy or [], user_header=user_header)
     expiry = Expiry(idle_s=min(60 * idle_min, 3600 * session_h), absolute_s=3600 * session_h)
-    opened = Registry(registry)
+    opened = registry_at(registry, create=True)
     accounts = Accounts(opened.database, expiry=expiry)
     code = new_secret() if accounts.is_empty() else ""
     app = control_app(opened, accounts, proxy=believed, secure=bool(believed.networks) or not _is_loopback(host), setup_code=code)
