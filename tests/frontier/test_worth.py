@@ -275,6 +275,18 @@ def test_the_command_ends_in_the_sentence_and_draws_the_picture(tmp_path: Path, 
     assert main(["worth", str(tmp_path / "nothing"), "--config", str(tmp_path / "none.toml")]) == 2
 
 
+def test_options_that_only_a_sweep_would_use_are_refused_where_a_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from test_evaluate import config_with
+
+    save_run(Findings(config_with(), front_of(with_lifts(knee=(0.03, 0.04)), error=0.002)), tmp_path / "run")
+    for words in (["--config", "other.toml"], ["-c", "paretune.toml"], ["--seed", "0"], ["--model", "ridge", "--output", "x"]):
+        assert main(["worth", str(tmp_path / "run"), *words]) == 2
+        said = capsys.readouterr().err
+        assert "is a run with a configuration of its own" in said
+        assert {"-c": "--config"}.get(words[0], words[0]) in said
+    assert main(["worth", str(tmp_path / "run"), "--smallest-lift", "1"]) == 0
+
+
 def test_without_a_run_the_command_says_how_to_make_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
