@@ -176,6 +176,18 @@ def test_stage_2_is_judged_by_a_runs_model_on_the_days_it_has_not_seen(logged: P
     assert main(["plan-exploration", str(logged), "--stage2", "nowhere"]) == 3
 
 
+@pytest.mark.usefixtures("here")
+def test_options_without_a_use_beside_stage_2_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan-exploration", "logs", "--stage2", "run", "--lift", "1", "--days", "3"]) == 2
+    said = capsys.readouterr().err
+    assert "--stage2 compares two designs by the run in run, at any lift; --lift, --days would not be used" in said
+    assert "leave --lift and --days out" in said
+    assert main(["plan-exploration", "logs", "--stage2", "run", "-c", "other.toml"]) == 2
+    assert "--config would not be used" in capsys.readouterr().err
+    assert main(["plan-exploration", *ASKED, "--floor", "20"]) == 2
+    assert "add --stage2 RUN" in capsys.readouterr().err
+
+
 def test_words_of_the_command_line_are_read() -> None:
     assert parse_traffic("10e6/day") == 10e6
     assert parse_traffic("1,000/hour") == 24_000
