@@ -7,7 +7,7 @@ import pytest
 from fake_front import fake_front, fake_truth
 
 from paretune.errors import DataError
-from paretune.frontier.front import CohortLifts, Expectation, Guarded
+from paretune.frontier.front import CohortLifts, Expectation, Guarded, Pick
 from paretune.report.tables import (
     Outcome,
     checks_table,
@@ -18,6 +18,7 @@ from paretune.report.tables import (
     picks_table,
     policies_table,
     signed,
+    with_error,
 )
 
 
@@ -135,3 +136,13 @@ def test_guardrails_show_the_harmful_end_in_the_objectives_own_direction() -> No
     assert {row[6] for row in guardrails_table(replace(front, guarded=guarded)).rows} == {"–"}
     with pytest.raises(DataError, match="guardrail"):
         guardrails_table(front)
+
+
+def test_an_estimate_with_its_error_is_told_with_its_95_per_cent_interval() -> None:
+    assert with_error(0.01, 0.005) == "+1.00 % (+0.02 … +1.98)"
+    assert with_error(float("nan"), 0.005) == "–"
+
+
+def test_a_policy_keeps_every_label_it_was_picked_under_in_the_order_of_the_picks() -> None:
+    front = replace(fake_front(), picks=(Pick("knee", 5, 0.1), Pick("balanced", 3, 0.1), Pick("constrained", 5, 0.1)))
+    assert front.labels() == {5: ("knee", "constrained"), 3: ("balanced",)}

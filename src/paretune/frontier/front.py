@@ -109,3 +109,10 @@ class Front:
     refusal: Refusal | None = None  # set where no policy is even promising: there is nothing to choose from
     ladder: Ladder | None = None  # the same lifts pooled more and less; None where lifts are of exact hits
     guarded: Guarded | None = None  # None without a guardrail
+
+    def labels(self) -> dict[int, tuple[str, ...]]:
+        """Return the labels of each policy that was picked, both in the order of the picks."""
+        found: dict[int, tuple[str, ...]] = {}
+        for pick in self.picks:
+            found[pick.policy] = (*found.get(pick.policy, ()), pick.label)
+        return found

@@ -24,7 +24,7 @@ Source: sup-t bands as in `intervals`; non-inferiority and equivalence margins a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan, sqrt
 from typing import Literal
 
@@ -33,6 +33,7 @@ from scipy.special import ndtri
 
 from paretune.errors import GateError
 from paretune.frontier.front import Front
+from paretune.frontier.references import MATCHED
 from paretune.frontier.verdict import two_digits
 from paretune.records import PRODUCTION, Bools, Floats
 
@@ -146,11 +147,8 @@ def preferred_picks(front: Front, *, members: tuple[int, ...]) -> dict[int, tupl
         members: policies of the family that have an estimate.
     """
     order = {label: place for place, label in enumerate(PREFERRED)}
-    labels: dict[int, tuple[str, ...]] = {}
-    for pick in sorted(front.picks, key=lambda pick: order.get(pick.label, len(order))):
-        if pick.policy in members:
-            labels[pick.policy] = (*labels.get(pick.policy, ()), pick.label)
-    return labels
+    ordered = replace(front, picks=tuple(sorted(front.picks, key=lambda pick: order.get(pick.label, len(order)))))
+    return {policy: labels for policy, labels in ordered.labels().items() if policy in members}
 
 
 def family_bands(front: Front, *, signs: Floats) -> Bands:
@@ -277,8 +275,7 @@ def _of_pick(front: Front, bands: Bands, label: str, policy: int) -> list[Compar
 
 def _matches(front: Front, matched: str, policy: int) -> bool:
     """Say whether matched static weights are the averages of a policy; they are named after one of the labels it was picked under."""
-    labels = [pick.label for pick in front.picks if pick.policy == policy]
-    return any(matched.removeprefix("matched static of ").split(" (")[0] == label for label in labels)
+    return matched.removeprefix(MATCHED).split(" (")[0] in front.labels()[policy]
 
 
 def _standings(front: Front, wanted: dict[int, tuple[str, ...]]) -> tuple[tuple[str, int], ...]:

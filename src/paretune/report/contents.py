@@ -96,8 +96,8 @@ def _audit(front: Front, charts: tuple[alt.TopLevelMixin, ...], minimised: froze
 def _axes(config: Config) -> str:
     """Return how to read the front: which way each objective is better."""
     ways = ("to the right", "upwards")
-    turned = {objective.name: objective.direction == "minimise" for objective in config.objectives}
-    said = [f"{name} {'falls' if turned[name] else 'rises'} {way}" for name, way in zip(turned, ways, strict=False)]
+    turned, names = minimised_of(config), [objective.name for objective in config.objectives]
+    said = [f"{name} {'falls' if name in turned else 'rises'} {way}" for name, way in zip(names, ways, strict=False)]
     return f"Each point is one policy; {', '.join(said)}."
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from paretune.errors import DataError
 from paretune.frontier.front import Front
+from paretune.frontier.worth import PREFERRED
 from paretune.records import Bools, Floats, Ints
 from paretune.report.front_labels import better_lines, label_layers
 from paretune.report.labels import LINE_HEIGHT
@@ -207,7 +208,7 @@ def _turned(limits: list[float], turned: bool) -> list[float]:
 def _front_title(front: Front, axes: tuple[int, int]) -> str:
     if not front.picks:
         return "No policy of the sweep is put forward"
-    pick = next((pick for wanted in ("constrained", "knee") for pick in front.picks if pick.label == wanted), front.picks[0])
+    pick = next((pick for wanted in PREFERRED for pick in front.picks if pick.label == wanted), front.picks[0])
     lifts = [f"{signed(front.lifts.estimate[pick.policy, j], 1)} {front.lifts.objectives[j]}" for j in axes]
     return f"The {pick.label} pick is estimated at {lifts[0]} and {lifts[1]}"
 

@@ -12,21 +12,18 @@ import altair as alt
 import numpy as np
 
 from paretune.frontier.front import Front
+from paretune.frontier.references import MATCHED
 from paretune.records import Floats, Ints
 from paretune.report.labels import APART, LINE_HEIGHT, along, label_boxes, place_labels, text_width, touching
 from paretune.report.theme import inline
 
 BETTER = "both better than production"
-MATCHED = "matched static of "
 Domain = tuple[list[float], list[float]]
 
 
 def pick_labels(front: Front) -> dict[int, str]:
     """Return the label of each picked policy; a policy picked twice carries both."""
-    labels: dict[int, str] = {}
-    for pick in front.picks:
-        labels[pick.policy] = f"{labels[pick.policy]} = {pick.label}" if pick.policy in labels else pick.label
-    return labels
+    return {policy: " = ".join(labels) for policy, labels in front.labels().items()}
 
 
 def reference_labels(front: Front, xy: Floats, references: Ints) -> dict[int, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from paretune.frontier.front import Front
 from paretune.frontier.ladder import Ladder
 from paretune.report.front_labels import pick_labels
-from paretune.report.tables import MISSING, Table, signed, worded
+from paretune.report.tables import MISSING, NORMAL_95, Table, signed, worded
 from paretune.report.theme import ESTIMATE, FAINT, finished, inline
 
 
@@ -66,8 +66,8 @@ def ladder_figure(front: Front, ladder: Ladder, *, minimised: frozenset[str] = f
             "objective": worded(objective, minimised),
             "rung": rung,
             "lift": 100 * ladder.estimate[r, p, j],
-            "low": 100 * (ladder.estimate[r, p, j] - 1.96 * ladder.std_error[r, p, j]),
-            "high": 100 * (ladder.estimate[r, p, j] + 1.96 * ladder.std_error[r, p, j]),
+            "low": 100 * (ladder.estimate[r, p, j] - NORMAL_95 * ladder.std_error[r, p, j]),
+            "high": 100 * (ladder.estimate[r, p, j] + NORMAL_95 * ladder.std_error[r, p, j]),
             "speaks": r == ladder.speaks,
         }
         for p in labels

@@ -12,10 +12,9 @@ from typing import Any
 from paretune.explore.planner import ESTIMATORS, Estimator, Option, Plan
 from paretune.report.html import Section, save_figures, write_report
 from paretune.report.planner_figures import count_words, plan_figure, short_percent, time_words
-from paretune.report.tables import Table, interval, signed
+from paretune.report.tables import Table, signed, with_error
 
 PAGE, FIGURES = "plan.html", "figures"
-NORMAL_95 = 1.96
 
 
 def plan_tables(plan: Plan) -> tuple[Table, ...]:
@@ -60,8 +59,7 @@ def cost_table(plan: Plan) -> Table:
     rows = []
     if plan.cost is not None:
         for rate, lift, error in zip(plan.rates, plan.cost.relative.tolist(), plan.cost.std_error.tolist(), strict=True):
-            half = NORMAL_95 * error
-            rows.append((rate.objective, interval(lift, lift - half, lift + half), signed(lift * plan.share, 3)))
+            rows.append((rate.objective, with_error(lift, error), signed(lift * plan.share, 3)))
     columns = ("objective", "explored request against production (95 %)", f"all traffic at {short_percent(plan.share)}")
     return Table("Cost of exploring", columns, tuple(rows), "Mean logged reward of exploration rows over that of production rows.")
 

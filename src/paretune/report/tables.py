@@ -15,6 +15,7 @@ from paretune.records import Floats
 
 MISSING = "–"
 EXPECTED = "to expect"
+NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ def interval(estimate: float, low: float, high: float, digits: int = 2) -> str:
         return signed(estimate, digits)
     ends = [signed(end, digits).removesuffix(" %") for end in (low, high)]
     return f"{signed(estimate, digits)} ({ends[0]} … {ends[1]})"
+
+
+def with_error(estimate: float, std_error: float) -> str:
+    """Return an estimate with its 95 % interval by the normal approximation."""
+    return interval(estimate, estimate - NORMAL_95 * std_error, estimate + NORMAL_95 * std_error)
 
 
 def worded(objective: str, minimised: frozenset[str]) -> str:
@@ -154,15 +160,12 @@ def cohorts_table(front: Front, *, minimised: frozenset[str] = frozenset()) -> T
     found, lifts = front.by_cohort, front.lifts
     if found is None:
         raise DataError("the front tells nothing by cohort", hint="sweep a log with two cohorts or more")
-    labels: dict[int, list[str]] = {}
-    for pick in front.picks:
-        labels.setdefault(pick.policy, []).append(pick.label)
-    rows = []
+    labels, rows = front.labels(), []
     for place, p in enumerate(found.policies):
         for g, cohort in enumerate(found.cohorts):
             numbers = (found.estimate[g, place], found.band_low[g, place], found.band_high[g, place])
             cells = (interval(*ends) for ends in zip(*numbers, strict=True))
-            rows.append((", ".join(labels.get(int(p), [])) if g == 0 else "", cohort, f"{int(found.hits[g, place]):,}", *cells))
+            rows.append((", ".join(labels.get(int(p), ())) if g == 0 else "", cohort, f"{int(found.hits[g, place]):,}", *cells))
     columns = (
         "pick",
         "cohort",
