@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretune.commands.account import RegistryOption
 from paretune.commands.output import JsonOption
+from paretune.commands.registered import WHERE, RegistryOption, registry_at
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def console(
     *,
-    registry: RegistryOption = "paretune.db",
+    registry: RegistryOption = WHERE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8078,
     proxy: Annotated[
@@ -48,11 +48,10 @@ def console(
     from paretune.console.credentials import Expiry, new_secret
     from paretune.console.origin import trusted
     from paretune.console.traffic import Traffic
-    from paretune.policy.registry import Registry
 
     believed = trusted(proxy or [], user_header=user_header)
     expiry = Expiry(idle_s=min(60 * idle_min, 3600 * session_h), absolute_s=3600 * session_h)
-    opened = Registry(registry)
+    opened = registry_at(registry, create=True)
     accounts = Accounts(opened.database, expiry=expiry)
     code = new_secret() if accounts.is_empty() else ""
     secure, traffic = bool(believed.networks) or not _is_loopback(host), Traffic(service or [])

@@ -131,7 +131,8 @@ def _front(written: dict[str, Any], replicates: Floats) -> Front:
 def front_table(front: Front, *, heads: tuple[str, ...]) -> pl.DataFrame:
     """Return one row per policy: what it is, its lifts with intervals and bands, the average weights it serves."""
     lifts = front.lifts
-    labels = ["; ".join(pick.label for pick in front.picks if pick.policy == p) for p in range(len(front.policies))]
+    picked = front.labels()
+    labels = ["; ".join(picked.get(p, ())) for p in range(len(front.policies))]
     columns: dict[str, Any] = {
         "policy": [policy.name for policy in front.policies],
         "kind": [policy.kind for policy in front.policies],

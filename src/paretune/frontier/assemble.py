@@ -284,8 +284,9 @@ def _half(sums: AnchoredSums, half: Bools | None) -> AnchoredSums:
 
 
 def _distinct(choices: tuple[Choice, ...]) -> list[Choice]:
-    """The knee and the constrained pick, once each."""
-    wanted = {choice.policy: choice for choice in reversed(choices) if choice.label in {"knee", "constrained"}}
+    """Each policy that was picked, once, under the label that says most of it: the knee and the constrained pick before the others."""
+    telling = sorted(choices, key=lambda choice: choice.label not in {"knee", "constrained"})
+    wanted = {choice.policy: choice for choice in reversed(telling)}
     return sorted(wanted.values(), key=lambda choice: choice.policy)
 
 

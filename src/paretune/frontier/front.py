@@ -122,3 +122,10 @@ class Front:
     changed: Floats | None = None  # (P,) share of held-out requests whose list is not production's; None without candidates
     cohort_sweep: CohortSweep | None = None  # None with fewer than two cohorts
     verdicts: tuple[str, ...] = ()  # (P,) of every policy, picked or not, see frontier.verdict; "" of production
+
+    def labels(self) -> dict[int, tuple[str, ...]]:
+        """Return the labels of each policy that was picked, both in the order of the picks."""
+        found: dict[int, tuple[str, ...]] = {}
+        for pick in self.picks:
+            found[pick.policy] = (*found.get(pick.policy, ()), pick.label)
+        return found
