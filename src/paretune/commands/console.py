@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +74,8 @@ def run_app(app: FastAPI, host: str, port: int) -> None:
     import uvicorn
 
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
-    uvicorn.Server(config).run()
+    with suppress(KeyboardInterrupt):  # the way to end it; the server has been shut down by then
+        uvicorn.Server(config).run()
 
 
 def _is_loopback(host: str) -> bool:
