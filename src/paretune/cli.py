@@ -30,6 +30,7 @@ from paretune.commands.join import join
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.publish import publish
+from paretune.commands.readout import readout
 from paretune.commands.report import report
 from paretune.commands.rollout import activate, kill, ramp, release, rollback
 from paretune.commands.serve import serve
@@ -76,6 +77,7 @@ COMMANDS = (
     approve,
     activate,
     serve,
+    readout,
     ramp,
     rollback,
     kill,
