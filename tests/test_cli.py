@@ -1,5 +1,6 @@
 """The command line: results on standard output, everything else on standard error, and exit codes one can script against."""
 
+import ast
 import json
 import re
 import runpy
@@ -110,11 +111,45 @@ def test_a_model_is_trained_and_told_about(capsys: pytest.CaptureFixture[str]) -
     assert not Path("runs/ridge.checkpoint").exists()
 
 
+def test_an_option_that_commands_share_is_defined_once() -> None:
+    defined: dict[str, list[str]] = {}
+    for path in sorted(Path(cli.__file__).parent.glob("commands/*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.targets[0], ast.Name)
+                and node.targets[0].id.endswith(("Option", "Argument"))
+            ):
+                defined.setdefault(node.targets[0].id, []).append(path.name)
+    assert len(defined) > 8
+    assert {name: files for name, files in defined.items() if len(files) > 1} == {}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_sound_log_that_a_sweep_would_refuse_for_its_few_days_is_not_called_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = tmp_path / "longer.toml"
+    toml.write_text(Path("paretune.toml").read_text(encoding="utf-8").replace("train_days = 4", "train_days = 14"), encoding="utf-8")
+    assert main(["check", "logs", "-c", str(toml)]) == 0
+    said = capsys.readouterr().err
+    assert "warning: logs is sound so far, but too short: 6 days of 14 to train and 2 to hold out; `paretune train` and" in said
+    assert "fit to learn from" not in said
+    assert main(["sweep", "logs", "-c", str(toml), "-o", str(tmp_path / "run")]) == 3
+    assert "the log has 6 days, the split needs 14 to train and 2 to hold out" in capsys.readouterr().err
+    assert main(["check", "logs", "-c", str(toml), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["enough_days"] is False
+    assert main(["check", "logs"]) == 0
+    assert "logs is fit to learn from" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("here")
 def test_a_sweep_of_too_little_data_exits_4(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "logs", "--model", "ridge", "-o", "runs/tiny"]) == 4
     said = capsys.readouterr().err
-    assert re.search(r"not enough data: .* takes about [\d,]+\n  hint: explore about .* times as many requests", said)
+    assert re.search(
+        r"not enough data: .* takes about [\d,]+ held-out exploration rows in all\n  hint: explore about .* times as many requests", said
+    )
     assert "Not enough data" in Path("runs/tiny/report.html").read_text(encoding="utf-8")
 
 

@@ -23,8 +23,9 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ConfigError
+from paretune.frontier.assemble import minimised_of
 from paretune.frontier.front import Front, Policy
-from paretune.frontier.references import describe
+from paretune.frontier.references import MATCHED, describe
 from paretune.ports import Progress, ValueModel, silent
 from paretune.report.archive import FIGURES, MODEL, PAGE, save_run
 from paretune.report.contents import Findings, report_figures, report_sections
@@ -188,12 +189,10 @@ def line_up_front(feed: World, found: Findings, model: ValueModel) -> tuple[Line
 
 def tested_policies(front: Front) -> dict[str, int]:
     """Return the arms of the A/B test: each policy that was picked, and the matched static weights of the knee."""
-    labels: dict[int, list[str]] = {}
-    for pick in front.picks:
-        labels.setdefault(pick.policy, []).append(pick.label)
+    labels = front.labels()
     knee = next(pick.policy for pick in front.picks if pick.label == "knee")
     arms = {", ".join(names): policy for policy, names in labels.items()}
-    wanted = [f"matched static of {name}" for name in labels[knee]]
+    wanted = [f"{MATCHED}{name}" for name in labels[knee]]
     for policy, each in enumerate(front.policies):
         if each.kind == "matched static" and any(each.name.startswith(name) for name in wanted):
             arms[each.name.split(" (")[0]] = policy
@@ -213,7 +212,7 @@ def outcome_table(demo: Demo) -> Table:
     lifts = front.lifts
     risk = {pick.policy: pick.probability_degrading for pick in front.picks}
     verdict = {pick.policy: pick.verdict for pick in front.picks}
-    minimised = frozenset(o.name for o in demo.findings.config.objectives if o.direction == "minimise")
+    minimised = minimised_of(demo.findings.config)
     for arm, (name, p) in enumerate(zip(readout.arms, demo.tested, strict=True)):
         for j, metric in enumerate(readout.metrics):
             seen = interval(readout.lift[arm, j], readout.low[arm, j], readout.high[arm, j])

@@ -35,6 +35,8 @@ LEAST = {
     "read-plans": "viewer",
     "read-policies": "viewer",
     "read-audit": "viewer",
+    "read-traffic": "viewer",
+    "choose": "operator",
     "sign-out": "viewer",
     "change-password": "viewer",
     "activate": "operator",

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 from asking import PASSWORD, House
+from fronts import CONSTRAINED, publish_front
+from registries import ANNA
 
 from paretune.console.access import Role
 from paretune.console.api import PREFIX
@@ -347,7 +349,8 @@ def test_a_registry_that_does_not_answer_is_a_503_that_does_not_say_where_it_lie
 
 
 def test_no_get_changes_anything(small: House) -> None:
-    number = small.approved()
+    front = publish_front(small.registry)
+    small.registry.approve(number := 1, by="bert")
     small.registry.activate(number, share=0.05, by="otto")
     client = small.session("root")
     kept = [table for table in tables.metadata.sorted_tables if table.name != "sessions"]
@@ -359,7 +362,7 @@ def test_no_get_changes_anything(small: House) -> None:
     paths = [path for path, methods in small.app.openapi()["paths"].items() if "get" in methods]
     assert len(paths) > 8
     for path in paths:
-        filled = path.replace("{number}", str(number)).replace("{version}", "1")
+        filled = path.replace("{number}", str(number)).replace("{version}", "1").replace("{fingerprint}", front)
         assert client.get(filled, params={"before": 0, "after": 1} if "diff" in path else {}).status_code == 200, path
         small.clock.now += 1
     assert everything() == before
@@ -376,3 +379,18 @@ def test_no_secret_is_logged_or_in_the_trail(small: House, caplog: pytest.LogCap
     told = caplog.text + repr(small.registry.audit())
     for hidden in (PASSWORD, secret, client.cookies[COOKIE], client.headers["x-csrf-token"], "another password", "wrong wrong wrong"):
         assert hidden not in told
+
+
+def test_a_front_is_listed_read_and_chosen_from(house: House) -> None:
+    front = publish_front(house.registry)
+    viewer, operator = house.session("vera"), house.session("otto")
+    listed = viewer.get(f"{PREFIX}/fronts").json()
+    assert [(one["fingerprint"], one["by"], one["policies"]) for one in listed] == [(front, ANNA, [1])]
+    whole = viewer.get(f"{PREFIX}/fronts/{front}").json()
+    chosen = operator.post(f"{PREFIX}/fronts/{front}/choose", json={"policy": CONSTRAINED, "note": "less risk"})
+    assert chosen.status_code == 201
+    assert (chosen.json()["number"], chosen.json()["state"], chosen.json()["authors"]) == (2, "draft", ["otto"])
+    assert chosen.json()["operating"]["policy"] == whole["policies"][CONSTRAINED]["name"]
+    assert operator.post(f"{PREFIX}/fronts/{front}/choose", json={"policy": CONSTRAINED}).status_code == 409
+    assert operator.post(f"{PREFIX}/fronts/{front}/choose", json={"policy": 99}).status_code == 422
+    assert viewer.get(f"{PREFIX}/fronts/{'0' * 64}").status_code == 404

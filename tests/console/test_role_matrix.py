@@ -22,6 +22,9 @@ TABLE = {
     ("GET", "/session"): ("viewer", "P"),
     ("POST", "/logout"): ("viewer", "S"),
     ("POST", "/password"): ("viewer", "S"),
+    ("GET", "/fronts"): ("viewer", ""),
+    ("GET", "/fronts/{fingerprint}"): ("viewer", ""),
+    ("POST", "/fronts/{fingerprint}/choose"): ("operator", ""),
     ("GET", "/policies"): ("viewer", ""),
     ("GET", "/policies/{number}"): ("viewer", ""),
     ("GET", "/plan"): ("viewer", "P"),
@@ -45,7 +48,7 @@ TABLE = {
     ("POST", "/accounts/{name}"): ("admin", "S"),
     ("POST", "/accounts/{name}/password"): ("admin", "S"),
 }
-FILLED = {"number": "7", "version": "7", "name": "zed", "token_id": "00000000"}
+FILLED = {"number": "7", "version": "7", "name": "zed", "token_id": "00000000", "fingerprint": "0" * 64}
 LET_IN = {200, 204, 404, 422}  # the door is passed, whatever comes after it
 
 
@@ -90,7 +93,7 @@ def test_a_route_that_asks_for_nothing_cannot_be_made(small: House) -> None:
 
 def test_nothing_but_guarded_routes_answers(small: House) -> None:
     client = small.session("root")
-    for path in ("/", "/docs", "/redoc", "/openapi.json", "/api", f"{PREFIX}/", f"{PREFIX}/nowhere", "/static/x"):
+    for path in ("/docs", "/redoc", "/openapi.json", "/api", f"{PREFIX}/", f"{PREFIX}/nowhere", "/static/x"):
         assert client.get(path).status_code == 404, path
 
 

@@ -67,6 +67,11 @@ def test_the_plan_of_the_help_text_needs_no_configuration(here: Path, capsys: py
     printed = capsys.readouterr().out
     assert "With 7×7 and 1.25 % explored you can resolve 1 % of save in 57 days (7.01 million held-out exploration rows)" in printed
     assert "What exploring costs is unknown" in printed
+    assert (
+        "These rows are held out to judge one policy, named beforehand, against production (80 % power); rows that train come on top."
+        in printed
+    )
+    assert "`paretune sweep` and `paretune worth` answer other questions" in printed
     page = (here / "plan" / "plan.html").read_text(encoding="utf-8")
     assert "57 days" in page
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']https?:", page)
@@ -102,6 +107,19 @@ def test_a_log_gives_rates_traffic_and_cost_and_the_configuration_the_rest(logge
     assert "resolved in 3 days" in printed
     assert "p2p in" in printed  # the rate that was given makes save the easier one
     assert "gain 8" in printed
+
+
+def test_a_log_that_explores_far_more_or_less_than_planned_is_told_in_one_line(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan-exploration", str(logged)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("The log explores")]
+    assert len(lines) == 1
+    assert re.match(r"The log explores [45]\d(\.\d)? % of its rows, far more than the 2 % planned with", lines[0])
+    assert main(["plan-exploration", str(logged), "--share", "99.9"]) == 0
+    assert "far less than the 99.9 % planned with" in capsys.readouterr().out
+    assert main(["plan-exploration", str(logged), "--share", "40", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["logged_share"] == pytest.approx(0.5, abs=0.05)
+    assert not any("The log explores" in sentence for sentence in found["sentences"])
 
 
 @pytest.mark.usefixtures("here")
@@ -156,6 +174,18 @@ def test_stage_2_is_judged_by_a_runs_model_on_the_days_it_has_not_seen(logged: P
     assert main(["plan-exploration", "--stage2", "run"]) == 2
     assert main(["plan-exploration", str(logged), "--stage2", "run", "--floor", "150"]) == 2
     assert main(["plan-exploration", str(logged), "--stage2", "nowhere"]) == 3
+
+
+@pytest.mark.usefixtures("here")
+def test_options_without_a_use_beside_stage_2_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan-exploration", "logs", "--stage2", "run", "--lift", "1", "--days", "3"]) == 2
+    said = capsys.readouterr().err
+    assert "--stage2 compares two designs by the run in run, at any lift; --lift, --days would not be used" in said
+    assert "leave --lift and --days out" in said
+    assert main(["plan-exploration", "logs", "--stage2", "run", "-c", "other.toml"]) == 2
+    assert "--config would not be used" in capsys.readouterr().err
+    assert main(["plan-exploration", *ASKED, "--floor", "20"]) == 2
+    assert "add --stage2 RUN" in capsys.readouterr().err
 
 
 def test_words_of_the_command_line_are_read() -> None:

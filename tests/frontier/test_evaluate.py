@@ -11,11 +11,12 @@ import pytest
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, DataError
-from paretune.frontier.archive import load_front, save_front
+from paretune.frontier.archive import decode_front, load_front, save_front
 from paretune.frontier.evaluate import Anchor, fit_anchor, scalarisations_of, sweep, sweep_sums
 from paretune.frontier.front import Front, Lifts
 from paretune.frontier.hull import lift_curve
 from paretune.records import Candidates, Categorical, Floats, Log, State
+from paretune.surface.lists import top_lists
 
 GAIN = np.array([[1.0, 1.0], [1.3, 0.8], [1.1, 1.1], [0.9, 1.0], [0.7, 1.3]])  # (K, M) reward of each action over production's
 BASE = np.array([0.3, 0.2])
@@ -283,3 +284,56 @@ def test_fewer_effective_rows_than_asked_for_give_no_estimate() -> None:
     assert few.any()
     assert np.isnan(front.lifts.estimate[few]).all()
     assert np.isfinite(front.lifts.estimate[~few]).all()
+
+
+def test_the_share_of_requests_with_another_list_is_counted_policy_by_policy(tmp_path: Path) -> None:
+    config, log = headed("overlap"), with_candidates(make_log(4_000, 21))
+    front = sweep(Knows(), log, config, anchor=fit_anchor(log, config))
+    assert front.changed is not None
+    rows, surface, shares = log.exploration(), config.surface.build(), np.round(front.action_shares, 12)
+    assert rows.candidates is not None
+    lists = top_lists(rows.candidates, surface.actions, surface.k)
+    each = (lists != lists[:, :1]).any(axis=2).mean(axis=0)  # by action
+    whole = np.flatnonzero(shares.max(axis=1) == 1)  # policies of one action alone
+    assert len(whole) > 3
+    np.testing.assert_allclose(front.changed[whole], each[shares[whole].argmax(axis=1)])
+    assert (front.changed <= 1 - front.action_shares[:, 0] + 1e-12).all()  # another list takes another action
+    tabled = next(p for p, policy in enumerate(front.policies) if policy.kind == "cohort table")
+    by_cohort = dict(front.policies[tabled].cohort_weights)
+    at = {name: int(np.abs(surface.actions - np.array(by_cohort[name])).sum(axis=1).argmin()) for name in by_cohort}
+    actions = np.array([at[rows.cohort.vocabulary[code]] for code in rows.cohort.codes])
+    differs = (lists[np.arange(len(rows)), actions] != lists[:, 0]).any(axis=1)
+    np.testing.assert_allclose(front.changed[tabled], differs.mean())
+    save_front(front, tmp_path, heads=surface.names)
+    np.testing.assert_array_equal(decode_front((tmp_path / "front.json").read_bytes()).changed, front.changed)
+
+
+def test_without_candidates_nothing_is_said_of_lists(found: tuple[Front, Config]) -> None:
+    assert found[0].changed is None
+
+
+def test_the_whole_family_is_told_by_cohort_as_the_picks_are(found: tuple[Front, Config], tmp_path: Path) -> None:
+    front, config = found
+    swept, inside = front.cohort_sweep, front.by_cohort
+    assert swept is not None
+    assert inside is not None
+    assert swept.cohorts == inside.cohorts
+    family = [p for p in inside.policies if front.policies[p].kind == "alpha"]
+    at = [list(inside.policies).index(p) for p in family]
+    np.testing.assert_allclose(swept.estimate[:, np.array(family) - 1], inside.estimate[:, at])
+    assert (swept.std_error[np.isfinite(swept.estimate)] > 0).all()
+    save_front(front, tmp_path, heads=config.surface.build().names)
+    document = (tmp_path / "front.json").read_bytes()
+    again = decode_front(document)
+    assert again.cohort_sweep is not None
+    np.testing.assert_array_equal(again.cohort_sweep.estimate, swept.estimate)
+    np.testing.assert_array_equal(again.lifts.band_low, front.lifts.band_low)
+    assert again.picks == front.picks
+    with pytest.raises(ArtefactError, match="is no whole front"):
+        decode_front(document[:-40], source="front 7")
+
+
+def test_objectives_of_which_less_is_better_are_kept_with_the_front() -> None:
+    named = [{"name": "save", "column": "save"}, {"name": "p2p", "column": "p2p", "direction": "minimise"}]
+    config, log = config_with(objectives=named), make_log(6_000, 15)
+    assert sweep(Knows(), log, config, anchor=fit_anchor(log, config)).minimised == ("p2p",)

@@ -205,6 +205,18 @@ def test_the_front_holds_the_family_the_references_and_the_picks():
     assert by_label["knee"].sum() > 2 * matched.sum()  # the gain of this world is personal
 
 
+def test_every_policy_that_is_picked_stands_beside_its_own_average():
+    log, values = world_log(3000)
+    front = assemble_front(swept(log, values, alphas=25), SURFACE, config_of(), rng=np.random.default_rng(0))
+    family = [pick for pick in front.picks if front.policies[pick.policy].kind == "alpha"]
+    names = [policy.name.removeprefix("matched static of ").split(" (")[0] for policy in front.policies if policy.kind == "matched static"]
+    assert len(names) == len({pick.policy for pick in family}) > 2
+    for name in names:
+        assert name in {pick.label for pick in family}
+    knee = next(pick.policy for pick in family if pick.label == "knee")
+    assert {"knee", "constrained"} & {pick.label for pick in family if pick.policy == knee} & set(names)
+
+
 def test_choosing_on_one_half_reports_on_the_other():
     log, values = world_log(8000)
     sums = swept(log, values)

@@ -41,6 +41,8 @@ def test_a_refusal_asks_for_the_rows_that_resolve_the_lift_at_eighty_per_cent_po
     assert found.needed == int(np.ceil(20_000 * (2.8 * 0.02 / 0.01) ** 2))
     assert found.short
     assert f"{found.needed:,}" in found.reason
+    assert "the safest policy alone to show a lift of 1 % in save (80 % power)" in found.reason
+    assert "held-out exploration rows in all" in found.reason
     enough = refusal(3, expected=np.array([-0.05, 0.02]), std_error=np.array([0.001, 0.001]), **said)
     assert not enough.short
     assert "static weights" in enough.remedy
@@ -73,6 +75,18 @@ def test_the_gain_of_the_best_looking_policy_overstates_and_its_expectation_does
     assert np.mean(raw) > 0.01
     assert abs(np.mean(claimed)) < np.mean(raw) / 2
     assert abs(np.mean(risks) - np.mean(lost)) < 0.1
+
+
+def test_gains_are_pulled_together_and_a_single_lift_may_move_away_from_production() -> None:
+    weights = scalarise(alpha_grid(9))
+    _, estimate = family(0, gain=0.02, error=0.01)
+    belief = believe(estimate, weights, floors=np.full(2, -1.0), replicates=100, rng=np.random.default_rng(0))
+    seen, expected = ((weights * lifts).sum(axis=1) for lifts in (estimate.value, belief.mean))
+    assert (np.abs(expected) < np.abs(seen)).all()
+    assert np.ptp(expected) < np.ptp(seen)
+    further = np.abs(belief.mean) > np.abs(estimate.value)
+    assert further.any()
+    assert not further.all()
 
 
 def test_clear_families_stay_where_they_are_and_policies_without_an_estimate_get_none() -> None:

@@ -79,13 +79,46 @@ def test_a_gain_that_static_weights_cannot_give_says_personalise() -> None:
     assert worth.answer == "personalise"
     assert worth.sentence.startswith("Personalise: ")
     assert worth.sentence.count(". ") == 0
-    assert [c.name for c in worth.personalised if c.name.startswith("knee")] == [
-        "knee − production",
-        "knee − best static",
-        "knee − matched static",
-        "knee − best cohort table",
+    assert [c.name for c in worth.personalised if c.name.startswith("constrained")] == [
+        "constrained − production",
+        "constrained − best static",
+        "constrained − matched static",
+        "constrained − best cohort table",
     ]
     assert np.isnan(worth.explored_needed)
+
+
+def picked(front: Front, **labels: int) -> Front:
+    """The front with other picks, and its one matched static policy named after the first of them."""
+    picks = tuple(Pick(label.replace("_", "-"), policy, 0.1) for label, policy in labels.items())
+    policies = tuple(
+        replace(policy, name=f"matched static of {picks[0].label}") if policy.kind == "matched static" else policy
+        for policy in front.policies
+    )
+    return replace(front, policies=policies, picks=picks)
+
+
+@pytest.mark.parametrize("label", ["balanced", "save_leaning"])
+def test_any_pick_of_the_sweep_may_be_the_one_that_is_worth_it(label: str) -> None:
+    front = picked(front_of(with_lifts(knee=(0.03, 0.04)), error=0.002), **{label: 3}, knee=2, constrained=2)
+    worth = judge_worth(front, signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert worth.answer == "personalise"
+    assert f"the {label.replace('_', '-')} pick gains" in worth.sentence
+
+
+def test_the_preferred_pick_is_named_where_several_are_worth_it() -> None:
+    front = picked(front_of(with_lifts(family=(0.03, 0.04)), error=0.002), balanced=5, save_leaning=5, knee=3, constrained=2)
+    worth = judge_worth(front, signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert "the balanced pick gains" in worth.sentence  # the only one whose average is in the front
+    roles = [name.removeprefix("personalised: ") for name, _ in worth.standings if name.startswith("personalised")]
+    assert roles == ["constrained", "knee", "balanced = save-leaning"]
+    first = judge_worth(picked(front, constrained=2, balanced=5), signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
+    assert "the constrained pick gains" in first.sentence
+
+
+def test_a_pick_without_its_own_average_is_not_recommended() -> None:
+    front = picked(front_of(with_lifts(knee=(0.03, 0.04)), error=0.002), knee=2, balanced=3)
+    assert answer(front) == "not enough data"
 
 
 @pytest.mark.parametrize("rival", ["best", "matched", "table"])
@@ -102,8 +135,8 @@ def test_a_gain_beside_a_loss_is_no_gain() -> None:
 def test_a_proven_value_beside_a_loss_that_is_open_says_which_loss() -> None:
     worth = judge_worth(front_of(with_lifts(knee=(0.30, 0.001)), error=0.01), signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
     assert worth.answer == "not enough data"
-    assert "the value of the knee pick is proven, but p2p (+0.10 % by its estimate) may truly be at −" in worth.sentence
-    against = next(c for c in worth.personalised if c.name == "knee − production")
+    assert "the value of the constrained pick is proven, but p2p (+0.10 % by its estimate) may truly be at −" in worth.sentence
+    against = next(c for c in worth.personalised if c.name == "constrained − production")
     half = against.estimate[1] - against.low[1]
     assert worth.explored_needed == pytest.approx(worth.explored * (half / (0.5 * DELTA)) ** 2)
 
@@ -158,6 +191,7 @@ def test_the_rows_needed_shrink_the_band_to_half_the_smallest_lift() -> None:
     assert widest * np.sqrt(worth.explored / worth.explored_needed) == pytest.approx(ENOUGH * DELTA)
     assert worth.explored == 100_000
     assert f"here are {worth.explored:,}" in worth.sentence
+    assert "to tell a gain of 1 % from none, of every pick over production and static weights at once, takes about" in worth.sentence
     assert rows_needed(0.005, explored=1000, smallest_lift=0.01) == pytest.approx(1000)
 
 
@@ -222,7 +256,7 @@ def test_the_command_ends_in_the_sentence_and_draws_the_picture(tmp_path: Path, 
     printed = capsys.readouterr().out
     last = printed.splitlines()[-1]
     assert last.startswith("Personalise: ")
-    assert "knee − best cohort table" in printed
+    assert "constrained − best cohort table" in printed
     assert (tmp_path / "run" / "figures" / "worth.svg").exists()
 
     assert main(["worth", str(tmp_path / "run"), "--smallest-lift", "50", "--json"]) == 0
@@ -233,12 +267,24 @@ def test_the_command_ends_in_the_sentence_and_draws_the_picture(tmp_path: Path, 
     assert main(["worth", str(tmp_path / "thin")]) == 4
     said = capsys.readouterr()
     assert "Not enough data: " in said.err
-    assert "knee − production" in said.out  # the table is printed all the same
+    assert "constrained − production" in said.out  # the table is printed all the same
     assert main(["worth", str(tmp_path / "thin"), "--json"]) == 4
     assert json.loads(capsys.readouterr().out)["answer"] == "not enough data"
     assert main(["worth", str(tmp_path / "run"), "--smallest-lift", "0"]) == 2
     assert "--smallest-lift" in capsys.readouterr().err
     assert main(["worth", str(tmp_path / "nothing"), "--config", str(tmp_path / "none.toml")]) == 2
+
+
+def test_options_that_only_a_sweep_would_use_are_refused_where_a_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from test_evaluate import config_with
+
+    save_run(Findings(config_with(), front_of(with_lifts(knee=(0.03, 0.04)), error=0.002)), tmp_path / "run")
+    for words in (["--config", "other.toml"], ["-c", "paretune.toml"], ["--seed", "0"], ["--model", "ridge", "--output", "x"]):
+        assert main(["worth", str(tmp_path / "run"), *words]) == 2
+        said = capsys.readouterr().err
+        assert "is a run with a configuration of its own" in said
+        assert {"-c": "--config"}.get(words[0], words[0]) in said
+    assert main(["worth", str(tmp_path / "run"), "--smallest-lift", "1"]) == 0
 
 
 def test_without_a_run_the_command_says_how_to_make_one(

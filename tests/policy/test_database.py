@@ -2,6 +2,8 @@
 
 import multiprocessing
 import re
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +44,22 @@ def test_many_who_make_the_same_registry_at_once_make_one(where: str) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         assert len(set(pool.map(_open, [where] * 8, chunksize=1))) == 1
     assert Registry(where).verify() == []
+
+
+def test_a_new_file_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "r.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (x)")
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, other.rollback).start()
+    assert Registry(tmp_path / "r.db").verify() == []
+
+
+def test_a_file_that_stays_held_is_given_up_at_the_deadline(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "r.db", isolation_level=None)
+    other.execute("CREATE TABLE t (x)")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UnreachableError, match="database is locked"):
+        Database(tmp_path / "r.db", deadline_s=0.1).migrate()
 
 
 @pytest.mark.parametrize("written", ["mysql://host/db", "sqlite://", "sqlite:///:memory:", "postgres", "http://x"])

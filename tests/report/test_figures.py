@@ -20,7 +20,8 @@ from paretune.report.diagnostics import (
     weight_range_figure,
     weights_figure,
 )
-from paretune.report.figures import MOST_POINTS, front_figure, lift_figure, pick_labels, picks_figure
+from paretune.report.figures import MOST_POINTS, front_figure, lift_figure, picks_figure
+from paretune.report.front_labels import better_lines, pick_labels
 from paretune.report.tables import Outcome
 from paretune.surface.contribution import engagement_bins, weight_range_curve
 from paretune.surface.heads import Head, Surface
@@ -147,6 +148,26 @@ def test_a_policy_picked_twice_carries_both_labels() -> None:
     assert pick_labels(front) == {5: "knee = constrained"}
 
 
+def test_static_weights_that_coincide_share_one_label() -> None:
+    front = fake_front()
+    estimate = front.lifts.estimate.copy()
+    estimate[-1] = estimate[-2]
+    named = tuple(
+        replace(p, name=f"matched static of {of} (somewhere)", kind="matched static")
+        for p, of in zip(front.policies[-2:], "ab", strict=True)
+    )
+    front = replace(front, policies=(*front.policies[:-2], *named), lifts=replace(front.lifts, estimate=estimate))
+    texts = [row["text"] for row in rows(front_figure(front)) if "text" in row]
+    assert "matched static of a = b" in texts
+    assert not any(text.startswith("matched static of b") for text in texts)
+
+
+def test_the_words_of_the_better_corner_fit_its_width() -> None:
+    assert better_lines(([-1.0, 9.0], [-1.0, 9.0]), (570, 440)) == ["both better than production"]
+    assert better_lines(([-80.0, 15.0], [-1.0, 9.0]), (570, 440)) == ["both better", "than", "production"]
+    assert better_lines(([80.0, -15.0], [-1.0, 9.0]), (570, 440)) == ["both better", "than", "production"]
+
+
 def test_lifts_along_the_sweep_hold_both_intervals_of_every_policy_and_objective() -> None:
     front = fake_front(objectives=3)
     drawn = rows(lift_figure(front))
@@ -230,5 +251,24 @@ def test_an_objective_to_minimise_has_its_axis_turned_and_says_so():
     assert scales
     assert all(y["scale"]["domain"][0] > y["scale"]["domain"][1] for y in scales)
     assert all(y["title"].startswith("long view (lower is better)") for y in scales)
-    picks = picks_figure(front, minimised=frozenset({"long view"})).to_dict()
-    assert "long view (lower is better)" in picks["facet"]["column"]["sort"]
+
+
+@pytest.mark.parametrize(("draw", "axis"), [(picks_figure, "x"), (lift_figure, "y")])
+def test_panels_of_objectives_to_minimise_are_turned_and_say_so(draw: Any, axis: str) -> None:
+    front = fake_front(objectives=3)
+    chart = draw(front, minimised=frozenset({"long view"}))
+    panels = chart.to_dict()[next(key for key in ("hconcat", "concat") if key in chart.to_dict())]
+    assert [panel["title"]["text"] for panel in panels] == ["save", "p2p", "long view (lower is better)"]
+    for panel, turned in zip(panels, (False, False, True), strict=True):
+        scales = [layer["encoding"][axis]["scale"] for layer in panel["layer"] if "scale" in layer["encoding"].get(axis, {})]
+        assert len(scales) == 2
+        assert all(scale["reverse"] == turned and scale["domain"][0] < 0 < scale["domain"][1] for scale in scales)
+    assert "better is" in sentences(chart)
+    assert "better is" not in sentences(draw(front))
+
+
+def test_a_fall_counts_as_an_improvement_where_less_is_better() -> None:
+    front = fake_front()
+    lifts = front.lifts.estimate * [1, -1]
+    turned = lift_figure(replace(front, lifts=replace(front.lifts, estimate=lifts)), minimised=frozenset({"p2p"}))
+    assert sentences(turned).split(" swept")[0] == sentences(lift_figure(front)).split(" swept")[0]

@@ -39,3 +39,9 @@ def test_the_picture_holds_all_rungs_and_picks():
     front = fake_front()
     drawn = json.dumps(ladder_figure(front, fake_ladder(front)).to_dict())
     assert all(label in drawn for label in ("p = 32", EXACT, "knee", "save-leaning"))
+
+
+def test_objectives_of_which_less_is_better_say_so():
+    front, less = fake_front(), frozenset({"p2p"})
+    assert [row[1] for row in ladder_table(front, fake_ladder(front), minimised=less).rows[:2]] == ["save", "p2p (lower is better)"]
+    assert "p2p (lower is better)" in json.dumps(ladder_figure(front, fake_ladder(front), minimised=less).to_dict())

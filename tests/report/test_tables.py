@@ -7,7 +7,7 @@ import pytest
 from fake_front import fake_front, fake_truth
 
 from paretune.errors import DataError
-from paretune.frontier.front import CohortLifts, Expectation, Guarded
+from paretune.frontier.front import CohortLifts, Expectation, Guarded, Pick
 from paretune.report.tables import (
     Outcome,
     checks_table,
@@ -18,6 +18,7 @@ from paretune.report.tables import (
     picks_table,
     policies_table,
     signed,
+    with_error,
 )
 
 
@@ -53,6 +54,15 @@ def test_the_table_of_picks_has_a_row_per_pick_and_objective_and_only_the_column
     assert full.rows[3][0] == ""
     assert [row[5] for row in full.rows[::2]] == ["31 %", "4 %", "< 1 %", "62 %"]
     assert "54 numbers" in full.note
+
+
+def test_the_note_says_what_expectations_are_shrunk_towards() -> None:
+    front = fake_front()
+    same, nothing = front.lifts.estimate, np.zeros(len(front.policies))
+    note = picks_table(replace(front, expectation=Expectation(same, same, same, nothing, nothing))).note
+    assert "gains at its own trade-off is pulled towards what its neighbours gain and towards nothing" in note
+    assert "a single objective may move either way" in note
+    assert "production, as far" not in note
 
 
 def test_a_pick_whose_lift_is_unknown_shows_a_dash_never_zero() -> None:
@@ -126,3 +136,13 @@ def test_guardrails_show_the_harmful_end_in_the_objectives_own_direction() -> No
     assert {row[6] for row in guardrails_table(replace(front, guarded=guarded)).rows} == {"–"}
     with pytest.raises(DataError, match="guardrail"):
         guardrails_table(front)
+
+
+def test_an_estimate_with_its_error_is_told_with_its_95_per_cent_interval() -> None:
+    assert with_error(0.01, 0.005) == "+1.00 % (+0.02 … +1.98)"
+    assert with_error(float("nan"), 0.005) == "–"
+
+
+def test_a_policy_keeps_every_label_it_was_picked_under_in_the_order_of_the_picks() -> None:
+    front = replace(fake_front(), picks=(Pick("knee", 5, 0.1), Pick("balanced", 3, 0.1), Pick("constrained", 5, 0.1)))
+    assert front.labels() == {5: ("knee", "constrained"), 3: ("balanced",)}

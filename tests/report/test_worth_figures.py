@@ -39,6 +39,12 @@ def test_the_tables_name_every_kind_of_weights_and_every_comparison() -> None:
     assert all(len(row) == 4 for row in comparisons.rows)
 
 
+def test_lifts_of_objectives_of_which_less_is_better_say_so() -> None:
+    front, worth = judged()
+    assert standings_table(front, worth, minimised=frozenset({"p2p"})).columns[2:4] == ("save", "p2p (lower is better)")
+    assert standings_table(front, worth).columns[2:4] == ("save", "p2p")
+
+
 def test_the_picture_says_the_sentence_and_draws_every_comparison() -> None:
     front, worth = judged()
     chart = worth_figure(front, worth)

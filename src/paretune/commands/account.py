@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from paretune.commands.output import JsonOption, remark, say, show_json, show_table
+from paretune.commands.registered import WHERE, AsOption, RegistryOption, acting, registry_at
 from paretune.errors import ConfigError
 
 if TYPE_CHECKING:
     from paretune.console.accounts import Accounts
 
-RegistryOption = Annotated[
-    str, typer.Option("--registry", envvar="PARETUNE_REGISTRY", metavar="URL", help="SQLite file, or postgresql://HOST/DATABASE.")
-]
-AsOption = Annotated[str, typer.Option("--as", metavar="USER", help="Who acts; by default the login name.")]
 RoleOption = Annotated[str, typer.Option(metavar="ROLE", help="viewer, operator, approver or admin.")]
 
 
@@ -31,7 +27,7 @@ def account(
         Path | None, typer.Option(metavar="FILE", help="Read the password from here instead of asking; - is standard input.")
     ] = None,
     no_password: Annotated[bool, typer.Option("--no-password", help="For somebody whom a reverse proxy signs in.")] = False,
-    registry: RegistryOption = "paretune.db",
+    registry: RegistryOption = WHERE,
     user: AsOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -61,7 +57,7 @@ def account(
         return
     if not name:
         raise ConfigError("which account?", hint=f"paretune account {what} NAME")
-    by, origin = _acting(user), "command line"
+    by, origin = acting(user), "command line"
     if what == "add":
         password = None if no_password else _password(password_file)
         shown = accounts.add(name, role_named(role), password, by=by, origin=origin)
@@ -86,7 +82,7 @@ def token(
     role: RoleOption = "viewer",
     plans_only: Annotated[bool, typer.Option("--plans-only", help="It reads plans and nothing else.")] = False,
     days: Annotated[float | None, typer.Option(min=0, help="Until it ends; by default never.")] = None,
-    registry: RegistryOption = "paretune.db",
+    registry: RegistryOption = WHERE,
     user: AsOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -115,7 +111,7 @@ def token(
         if not account:
             raise ConfigError("for which account?", hint="say --account NAME")
         made, secret = accounts.make_token(
-            account, name, role=role_named(role), by=_acting(user), plans_only=plans_only, days=days, origin="command line"
+            account, name, role=role_named(role), by=acting(user), plans_only=plans_only, days=days, origin="command line"
         )
         if as_json:
             show_json({"id": made.id, "account": made.account, "role": made.role, "plans_only": made.plans_only, "secret": secret})
@@ -123,7 +119,7 @@ def token(
         remark(f"token {made.id} of {made.account}, as {made.role}; it is shown this once:")
         say(secret)
     else:
-        gone = accounts.revoke(name, by=_acting(user), origin="command line")
+        gone = accounts.revoke(name, by=acting(user), origin="command line")
         if as_json:
             show_json(gone)
             return
@@ -132,16 +128,8 @@ def token(
 
 def _accounts(where: str, *, create: bool = False) -> Accounts:
     from paretune.console.accounts import Accounts
-    from paretune.policy.registry import Registry
 
-    return Accounts(Registry(where, create=create).database)
-
-
-def _acting(user: str) -> str:
-    try:
-        return user or getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        raise ConfigError("nobody is logged in here", hint="say who you are with --as USER") from None
+    return Accounts(registry_at(where, create=create).database)
 
 
 def _password(file: Path | None) -> str:

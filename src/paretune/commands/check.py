@@ -38,7 +38,8 @@ def check(
 ) -> None:
     """Say whether a log is fit to learn from.
 
-    When it is not, the exit code is 3, and file, column, rows and remedy are named.
+    When it is not, the exit code is 3, and file, column, rows and remedy are named. A sound log of too few days for `paretune sweep`
+    is warned of.
 
     \b
     Examples:
@@ -56,11 +57,16 @@ def check(
     if picture is not None:
         draw(found, picture)
     if as_json:
-        show_json({"ok": found.ok, **plain(found)})
+        show_json({"ok": found.ok, "enough_days": found.enough_days, **plain(found)})
     else:
         show(found)
     refuse_unfit(found, logs)
-    remark(f"{logs} is fit to learn from")
+    if found.enough_days:
+        remark(f"{logs} is fit to learn from")
+    else:
+        split = f"{settings.evaluation.train_days} to train and {settings.evaluation.hold_out_days} to hold out"
+        days = f"{len(found.days)} day{'s' * (len(found.days) != 1)}"
+        remark(f"warning: {logs} is sound so far, but too short: {days} of {split}; `paretune train` and `paretune sweep` will refuse it")
 
 
 def show(found: LogCheck) -> None:

@@ -43,10 +43,7 @@ def continuous(
     from paretune.seeds import stream
 
     settings, front = swept_configuration(run / CONFIG), load_front(run)
-    labels: dict[int, list[str]] = {}
-    for pick in front.picks:
-        if front.policies[pick.policy].scalarisation:
-            labels.setdefault(pick.policy, []).append(pick.label)
+    labels = {p: named for p, named in front.labels().items() if front.policies[p].scalarisation}
     days = window(logs, settings)
     model = checked_bundle(bundle or run / MODEL, settings, days)
     refuse_mixed(model)

@@ -27,6 +27,9 @@ def demo(
     model: ModelOption = None,
     objectives: Annotated[int, typer.Option(min=2, max=3, help="3 adds a guardrail: homefeed's hides, kuairand's comments.")] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Little traffic: see that it runs, not what it can do.")] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="Then open the console on the demo's front, with a decision service and simulated visitors.")
+    ] = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,8 +44,10 @@ def demo(
       paretune demo --setting perfect-ranker --output runs/perfect
       paretune demo --world kuairand --data KuaiRand-Pure/
       paretune demo --objectives 3
+      paretune demo --console
       paretune demo --quick --json
     """
+    from paretune.commands.tour import tour
     from paretune.demo import FULL, QUICK, outcome_table, run_demo
     from paretune.progress import shown
 
@@ -53,6 +58,8 @@ def demo(
         )
     if as_json:
         show_json({"report": found.report, **summary(found)})
+        if console:
+            tour(output, world=world, setting=setting, seed=seed, data=data, objectives=objectives)
         return
     show_report_table(outcome_table(found))
     if found.findings.front.refusal is not None:
@@ -60,6 +67,8 @@ def demo(
     for stage in found.stages:
         remark(f"{stage.name}: {stage.wall_s:.0f} s ({stage.cpu_s:.0f} s of CPU), peak memory {stage.peak_gib:.1f} GiB")
     say(f"report: {found.report}")
+    if console:
+        tour(output, world=world, setting=setting, seed=seed, data=data, objectives=objectives)
 
 
 def summary(found: Demo) -> dict[str, Any]:

@@ -29,6 +29,18 @@ LogsArgument = Annotated[
 CONFIG = Path("paretune.toml")
 
 
+def named_options(context: typer.Context, *names: str) -> list[str]:
+    """Return which of some options a command was given, as they are written on the command line.
+
+    Args:
+        context: of the command that runs.
+        names: of its parameters.
+    """
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    return [parameter.opts[0] for parameter in context.command.params if parameter.name in given]
+
+
 def say(text: str = "") -> None:
     """Print a line of the result."""
     sys.stdout.write(f"{text}\n")

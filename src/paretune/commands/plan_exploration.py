@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, say, show_json, show_report_table
+from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, named_options, say, show_json, show_report_table
 
 if TYPE_CHECKING:
     from paretune.config import Config
     from paretune.explore.planner import Grid, Plan
     from paretune.explore.rates import TrafficSums
 
+HOW_MUCH = ("config", "lift", "power", "traffic", "rates", "grid", "days", "estimator", "gain")  # of a plan; stage 2 has no use for them
 _PER_DAY = {"": 1.0, "/day": 1.0, "/d": 1.0, "/hour": 24.0, "/h": 24.0}
 
 
 def plan_exploration(
+    context: typer.Context,
     logs: Annotated[Path | None, typer.Argument(metavar="[LOGS]", help="A log to read rates, traffic and cost from.")] = None,
     *,
     config: ConfigOption = CONFIG,
@@ -58,6 +60,7 @@ def plan_exploration(
       paretune plan-exploration logs/ --lift 2 --share 1.25 --days 14 --output plan/
       paretune plan-exploration logs/ --stage2 runs/latest
     """
+    refuse_unused(context, stage2)
     if stage2 is not None:
         judge(logs, stage2, floor=floor, share=share, output=output, as_json=as_json)
         return
@@ -88,6 +91,25 @@ def plan_exploration(
         say(sentence)
     if page is not None:
         say(f"report: {page}")
+
+
+def refuse_unused(context: typer.Context, stage2: Path | None) -> None:
+    """Refuse options that say nothing of what is asked: how much exploration, or whether a second stage is worth it.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    from paretune.errors import ConfigError
+
+    if stage2 is None:
+        if named_options(context, "floor"):
+            raise ConfigError("--floor is the uniform part of stage 2, and there is none", hint="add --stage2 RUN, or leave --floor out")
+        return
+    if unused := named_options(context, *HOW_MUCH):
+        raise ConfigError(
+            f"--stage2 compares two designs by the run in {stage2}, at any lift; {', '.join(unused)} would not be used",
+            hint=f"leave {' and '.join(unused)} out, or plan without --stage2",
+        )
 
 
 def judge(logs: Path | None, run: Path, *, floor: float, share: float | None, output: Path | None, as_json: bool) -> None:
@@ -189,6 +211,7 @@ def make_plan(
         requests_per_day=per_day if math.isnan(traffic) else traffic,
         days=days or (7.0 if settings is None else float(settings.evaluation.hold_out_days)),
         cost=None if seen is None else seen.cost(),
+        logged_share=math.nan if seen is None else seen.share,
     )
 
 

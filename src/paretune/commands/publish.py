@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from paretune.commands.picked import BundleOption
 from paretune.commands.plan import OPERATING
 from paretune.commands.registered import WHERE, AsOption, NoteOption, RegistryOption, acting, lifts_lines, policy_summary, registry_at
 from paretune.commands.sweep import RUN
+
+if TYPE_CHECKING:
+    from paretune.policy.registry import Registry
+    from paretune.policy.rows import Registered
 
 _KNEE = "knee"
 
@@ -45,6 +49,42 @@ def publish(
       paretune publish runs/tuesday knee --renews 3
       paretune publish bundles/knee --registry postgresql://db.example/paretune --json
     """
+    from paretune.errors import ConfigError
+
+    place = Path(source)
+    if not place.is_dir() and (policy is not None or place.name != source):
+        raise ConfigError(f"no folder at {source}", hint="name a folder of `paretune sweep` or `paretune export`, or the policy alone")
+    if policy is None and not place.is_dir():
+        place, policy = RUN, source
+    found = published(place, policy or _KNEE, registry_at(registry, create=True), by=acting(user), bundle=bundle, renews=renews, note=note)
+    if as_json:
+        show_json(policy_summary(found))
+        return
+    say(f"policy {found.number} ({found.policy.label}, {found.policy.policy}): {found.state}")
+    for line in lifts_lines(found):
+        say(line)
+    remark(f"next: somebody else says `paretune approve {found.number}`, then `paretune activate {found.number} --share 5`")
+
+
+def published(
+    place: Path, policy: str, registry: Registry, *, by: str, bundle: Path | None = None, renews: int | None = None, note: str = ""
+) -> Registered:
+    """Store a policy of a run, or of an export, as a draft, and return it.
+
+    Args:
+        place: folder of the run or of the export.
+        policy: label of a pick, or name of a policy of the run.
+        registry: where to.
+        by: who publishes.
+        bundle: the swept model; by default the run's own.
+        renews: number of the policy that this is new evidence for.
+        note: why.
+
+    Raises:
+        ConfigError: the folder is neither, or there is no such policy.
+        ArtefactError: something in it was altered.
+        ConflictError: it is published already.
+    """
     from paretune.commands.export import exported
     from paretune.errors import ConfigError
     from paretune.frontier.archive import FRONT
@@ -53,17 +93,12 @@ def publish(
     from paretune.run import is_run
     from paretune.serving.bundle import load_bundle
 
-    place = Path(source)
-    if not place.is_dir() and (policy is not None or place.name != source):
-        raise ConfigError(f"no folder at {source}", hint="name a folder of `paretune sweep` or `paretune export`, or the policy alone")
-    if policy is None and not place.is_dir():
-        place, policy = RUN, source
     front = report = None
     with tempfile.TemporaryDirectory(prefix="paretune-publish-") as name:
         folder = place
         if is_run(place):
             folder = Path(name) / "bundle"
-            exported(place, policy or _KNEE, folder, bundle=bundle)
+            exported(place, policy, folder, bundle=bundle)
             front = (place / FRONT).read_bytes()
             report = (place / PAGE).read_bytes() if (place / PAGE).is_file() else None
         elif not (place / OPERATING).is_file():
@@ -74,13 +109,4 @@ def publish(
         served = read_folder(folder) if (folder / "SHA256SUMS").is_file() else None
         if served is not None:
             load_bundle(folder)  # its golden batch is answered, or it is refused
-    found = registry_at(registry, create=True).publish(
-        document, served, by=acting(user), renews=renews, front=front, report=report, note=note
-    )
-    if as_json:
-        show_json(policy_summary(found))
-        return
-    say(f"policy {found.number} ({found.policy.label}, {found.policy.policy}): {found.state}")
-    for line in lifts_lines(found):
-        say(line)
-    remark(f"next: somebody else says `paretune approve {found.number}`, then `paretune activate {found.number} --share 5`")
+    return registry.publish(document, served, by=by, renews=renews, front=front, report=report, note=note)

@@ -7,12 +7,24 @@ from typing import Annotated
 
 import typer
 
-from paretune.commands.output import CONFIG, ConfigOption, JsonOption, SeedOption, configuration, remark, say, show_json, show_report_table
+from paretune.commands.output import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    SeedOption,
+    configuration,
+    named_options,
+    remark,
+    say,
+    show_json,
+    show_report_table,
+)
 from paretune.commands.sweep import RUN
 from paretune.commands.train import ModelOption
 
 
 def worth(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_LOGS", help="Folder that `paretune sweep` wrote, or logs to sweep.")] = RUN,
     *,
     config: ConfigOption = CONFIG,
@@ -37,7 +49,7 @@ def worth(
       paretune worth logs/ --output runs/monday --json
     """
     from paretune.errors import ConfigError, GateError
-    from paretune.frontier.assemble import floors_of, signs_of
+    from paretune.frontier.assemble import floors_of, minimised_of, signs_of
     from paretune.frontier.worth import judge_worth
     from paretune.progress import shown
     from paretune.report.archive import FIGURES, load_run
@@ -50,6 +62,11 @@ def worth(
     if source == RUN and not source.exists():
         raise ConfigError(f"no run at {source}", hint="make one with `paretune sweep LOGS`, or name a run or logs")
     if is_run(source):
+        if unused := named_options(context, "config", "output", "model", "seed"):
+            raise ConfigError(
+                f"{source} is a run with a configuration of its own; {', '.join(unused)} would not be used",
+                hint=f"leave {' and '.join(unused)} out, or name the logs to sweep instead of the run",
+            )
         found, folder = load_run(source), source
     else:
         with shown("worth") as progress:
@@ -62,7 +79,7 @@ def worth(
         names = {"objectives": [*front.lifts.objectives, "value"], "policies": [policy.name for policy in front.policies]}
         show_json({"run": folder, "answer": judged.answer, "sentence": judged.sentence, **names, "worth": judged, "figures": pictures})
     else:
-        show_report_table(standings_table(front, judged))
+        show_report_table(standings_table(front, judged, minimised=minimised_of(settings)))
         show_report_table(comparisons_table(front, judged))
         remark(f"picture: {pictures[0]}")
     if judged.answer == "not enough data":

@@ -20,7 +20,7 @@ class Role(StrEnum):
     """What an account is for; each may do all that the ones before it may."""
 
     VIEWER = "viewer"  # sees policies, plans and the trail
-    OPERATOR = "operator"  # changes what is in force, with what others approved
+    OPERATOR = "operator"  # drafts, and changes what is in force, with what others approved
     APPROVER = "approver"  # says what may come into force, and what no longer may
     ADMIN = "admin"  # says who has which role
 
@@ -41,6 +41,8 @@ class Action(StrEnum):
     READ_PLANS = "read-plans"  # in force, history, what two differ in
     READ_POLICIES = "read-policies"
     READ_AUDIT = "read-audit"
+    READ_TRAFFIC = "read-traffic"  # what the decision services count
+    CHOOSE = "choose"  # a policy of a front, as a draft
     ACTIVATE = "activate"
     RAMP = "ramp"
     ROLL_BACK = "roll-back"
@@ -77,6 +79,8 @@ RULES: Mapping[Action, Rule] = MappingProxyType(
         Action.READ_PLANS: Rule(Role.VIEWER, plans=True),
         Action.READ_POLICIES: Rule(Role.VIEWER),
         Action.READ_AUDIT: Rule(Role.VIEWER),
+        Action.READ_TRAFFIC: Rule(Role.VIEWER),
+        Action.CHOOSE: Rule(Role.OPERATOR, changes=True),
         Action.ACTIVATE: Rule(Role.OPERATOR, changes=True),
         Action.RAMP: Rule(Role.OPERATOR, changes=True),
         Action.ROLL_BACK: Rule(Role.OPERATOR, changes=True),

@@ -5,6 +5,7 @@ The rules: every route says what it asks for; no GET changes what others see; ev
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -20,8 +21,11 @@ from paretune.console.entry import entry
 from paretune.console.governing import governing
 from paretune.console.guard import Desk, Guarded
 from paretune.console.origin import Proxy
+from paretune.console.pages import pages, to_sign_in
+from paretune.console.paper import assets, trouble
 from paretune.console.problems import CONTENT_TYPE, headers_of, problem, problem_of, problem_of_fields, status_of
 from paretune.console.shell import Shell
+from paretune.console.traffic import Traffic
 from paretune.errors import ParetuneError
 from paretune.policy.registry import Registry
 
@@ -41,6 +45,7 @@ def control_app(
     secure: bool = True,
     setup_code: str = "",
     attempts: Attempts | None = None,
+    traffic: Traffic | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """Return the application.
@@ -52,13 +57,17 @@ def control_app(
         secure: cookies go by HTTPS only; False on loopback alone.
         setup_code: lets the first admin be made over HTTP; empty = by `paretune account add` alone.
         attempts: to sign in, and their limits.
+        traffic: asks the decision services; by default there are none.
         monotonic: seconds that never go back.
     """
     app = FastAPI(title="paretune console", version="1", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.desk = Desk(registry, accounts, monotonic, proxy or Proxy(), secure, setup_code, attempts or Attempts())
+    desk = Desk(registry, accounts, monotonic, proxy or Proxy(), secure, setup_code, attempts or Attempts(), traffic=traffic or Traffic())
+    app.state.desk = desk
     app.router.route_class = Guarded  # also for routes that are added later
     for router in (entry, governing):
         app.include_router(router, prefix=PREFIX, responses={"4XX": _PROBLEM, "5XX": _PROBLEM})
+    for router in (assets, pages):
+        app.include_router(router)
     app.add_exception_handler(ParetuneError, _known)
     app.add_exception_handler(RequestValidationError, _misfit)
     app.add_exception_handler(HTTPException, _http)
@@ -72,19 +81,45 @@ def _known(request: Request, error: Exception) -> Response:
     status = status_of(error)
     if status >= 500:
         _log.error("%s in %s %s: %s", type(error).__name__, request.method, request.url.path, error.args[0])
-    return _answer(status, problem_of(error, place=request.app.state.desk.registry.name), headers_of(error))
+    body = problem_of(error, place=request.app.state.desk.registry.name)
+    if _is_page(request):
+        return to_sign_in(request) if status == 401 else _page(request, status, body, headers_of(error))
+    return _answer(status, body, headers_of(error))
 
 
-def _misfit(_: Request, error: Exception) -> Response:
+def _misfit(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    return _answer(422, problem_of_fields(error.errors()))
+    body = problem_of_fields(error.errors())
+    return _page(request, 422, body) if _is_page(request) else _answer(422, body)
 
 
-def _http(_: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return _answer(error.status_code, problem(error.status_code, str(error.detail)), dict(error.headers or {}))
+    body = problem(error.status_code, str(error.detail))
+    if _is_page(request):
+        return _page(request, error.status_code, body, dict(error.headers or {}))
+    return _answer(error.status_code, body, dict(error.headers or {}))
+
+
+def _is_page(request: Request) -> bool:
+    """Whether people ask, not a program: outside the interface, and not for a file."""
+    return not request.url.path.startswith(("/api", "/static/"))
+
+
+def _page(request: Request, status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    told = json.loads(body)
+    who = getattr(request.state, "asked", None)
+    return trouble(
+        request.url.path,
+        who,
+        status=status,
+        title=told["title"],
+        detail=told["detail"],
+        hint=told.get("hint", ""),
+        headers=headers,
+    )
 
 
 def _answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:

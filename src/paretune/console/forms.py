@@ -16,6 +16,7 @@ from paretune.policy.audit import Entry
 from paretune.policy.plan import Plan
 from paretune.policy.registry import Change
 from paretune.policy.rows import Activation, Registered
+from paretune.policy.shelf import StoredFront
 
 LARGEST = 2**31 - 1  # of the integers in the registry
 _LINE = r"^[^\x00-\x1f\x7f]*$"  # no control characters
@@ -89,6 +90,13 @@ class ChangedAccount(Form):
 
     role: Annotated[Role | None, Field(strict=False)] = None
     disabled: bool | None = None
+
+
+class Choice(Form):
+    """A policy of a front."""
+
+    policy: Annotated[int, Field(ge=0, le=100_000, description="Its place among the front's policies, production first at 0.")]
+    note: Note = ""
 
 
 class Approval(Form):
@@ -169,6 +177,15 @@ class SeenPolicy(BaseModel):
     front: str
     note: str
     operating: dict[str, Any]
+
+
+class SeenFront(BaseModel):
+    """A front that policies were chosen from."""
+
+    fingerprint: str
+    at_us: int
+    by: str
+    policies: Annotated[list[int], Field(description="Numbers of those that were published from it.")]
 
 
 class SeenActivation(BaseModel):
@@ -285,6 +302,11 @@ def seen_policy(found: Registered) -> SeenPolicy:
         note=found.note,
         operating=msgspec.to_builtins(found.policy),
     )
+
+
+def seen_front(front: StoredFront) -> SeenFront:
+    """Return a front as it is told."""
+    return SeenFront(fingerprint=front.fingerprint, at_us=front.at_us, by=front.by, policies=list(front.numbers))
 
 
 def seen_plan(plan: Plan | None) -> SeenPlan:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Response
 
 from paretune.console.access import Action
 from paretune.console.forms import (
     LARGEST,
     Activate,
     Approval,
+    Choice,
     Hash,
     Key,
     KillSwitch,
@@ -25,6 +26,7 @@ from paretune.console.forms import (
     SeenChange,
     SeenDiff,
     SeenEntry,
+    SeenFront,
     SeenPlan,
     SeenPolicy,
     SeenVerdict,
@@ -33,6 +35,7 @@ from paretune.console.forms import (
     seen_activation,
     seen_change,
     seen_entry,
+    seen_front,
     seen_plan,
     seen_policy,
 )
@@ -41,6 +44,27 @@ from paretune.policy.changes import diff
 
 governing = APIRouter(route_class=Guarded)
 IdempotencyKey = Annotated[Key | None, Header()]
+
+
+@governing.get("/fronts", tags=["fronts"])
+@asks(Action.READ_POLICIES)
+def list_fronts(who: Who) -> list[SeenFront]:
+    """All fronts that policies were published from, the latest first."""
+    return [seen_front(front) for front in who.registry.fronts()]
+
+
+@governing.get("/fronts/{fingerprint}", tags=["fronts"], response_class=Response, responses={200: {"content": {"application/json": {}}}})
+@asks(Action.READ_POLICIES)
+def show_front(fingerprint: Hash, who: Who) -> Response:
+    """One front, as the sweep wrote it."""
+    return Response(who.registry.front(fingerprint)[0], media_type="application/json")
+
+
+@governing.post("/fronts/{fingerprint}/choose", tags=["fronts"], status_code=201)
+@asks(Action.CHOOSE)
+def choose(fingerprint: Hash, body: Choice, who: Who) -> SeenPolicy:
+    """Draft a policy of a front, over the model of those that were published from it."""
+    return seen_policy(who.registry.choose(fingerprint, body.policy, by=who.caller.name, note=body.note))
 
 
 @governing.get("/policies", tags=["policies"])

@@ -22,7 +22,9 @@ from paretune.console.access import NOBODY, RULES, Action, By, Caller, require
 from paretune.console.accounts import Accounts
 from paretune.console.attempts import Attempts
 from paretune.console.credentials import is_csrf_token
+from paretune.console.fronts import Fronts
 from paretune.console.origin import FORWARDED, Proxy, origin_of, user_of
+from paretune.console.traffic import Traffic
 from paretune.errors import ConfigError, ForbiddenError, SignInError
 from paretune.policy.registry import Registry
 
@@ -43,6 +45,8 @@ class Desk:
     secure: bool = True  # cookies go by HTTPS only
     setup_code: str = ""  # lets the first admin be made; empty = not by HTTP
     attempts: Attempts = field(default_factory=Attempts)
+    fronts: Fronts = field(default_factory=Fronts)
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def cookie(self) -> str:

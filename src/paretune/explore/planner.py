@@ -24,6 +24,7 @@ from paretune.explore.rates import Cost, Rate
 from paretune.records import Floats
 
 MEASURED_ON = 49  # actions of the grid on which the gains of pooling were measured
+FAR = 2.0  # shares that differ by this factor make days that differ by as much
 HITS_GAIN = 2.0  # production rows instead of hits for production: half the variance of a lift, at any grid
 
 
@@ -229,6 +230,7 @@ class Plan:
     requests_per_day: float  # NaN = not known
     days: float  # to evaluate on
     cost: Cost | None = None  # of uniform exploration, where a log says it
+    logged_share: float = float("nan")  # of a log's rows that explore; NaN without a log
 
     def options(self, *, share: float | None = None, estimator: Estimator | None = None) -> tuple[Option, ...]:
         """Return every combination of grid and share; of one share, or for another estimator, where given."""
@@ -240,6 +242,11 @@ class Plan:
             estimator=estimator or self.estimator,
             requests_per_day=self.requests_per_day,
         )
+
+    @property
+    def strays(self) -> bool:
+        """Whether the log explores twice as much as is planned with, or half as much, and more so."""
+        return not np.isnan(self.logged_share) and not self.share / FAR < self.logged_share < self.share * FAR
 
     def asked(self, estimator: Estimator | None = None) -> Option:
         """Return the combination that was asked for."""

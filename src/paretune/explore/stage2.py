@@ -54,8 +54,8 @@ def choosing_policies(front: Front) -> tuple[tuple[Policy, ...], tuple[str, ...]
     index = [p for p, policy in enumerate(front.policies) if policy.scalarisation]
     if not index:
         raise DataError("the run holds no policy that chooses per request", hint="sweep a model first: `paretune sweep LOGS`")
-    labels = ["; ".join(pick.label for pick in front.picks if pick.policy == p) for p in index]
-    return tuple(front.policies[p] for p in index), tuple(labels)
+    labels = front.labels()
+    return tuple(front.policies[p] for p in index), tuple("; ".join(labels.get(p, ())) for p in index)
 
 
 def judge_stage2(model: ValueModel, logs: Iterable[Log], surface: Surface, *, front: Front, scale: Floats, floor: float = FLOOR) -> Stage2:

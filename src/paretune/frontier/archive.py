@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 
 from paretune.errors import ArtefactError, in_words
-from paretune.frontier.front import CohortLifts, Expectation, Front, Guarded, Lifts, Pick, Policy
+from paretune.frontier.front import CohortLifts, CohortSweep, Expectation, Front, Guarded, Lifts, Pick, Policy
 from paretune.frontier.hull import Curve
 from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
+from paretune.records import Floats
 
 FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"
@@ -50,6 +51,10 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         "refusal": _fields(front.refusal),
         "ladder": None if front.ladder is None else front.ladder.plain(),
         "guarded": _fields(front.guarded),
+        "minimised": list(front.minimised),
+        "changed": None if front.changed is None else _plain(front.changed),
+        "cohort_sweep": _fields(front.cohort_sweep),
+        "verdicts": list(front.verdicts),
     }
     temporary = folder / ".replicates.tmp.npy"
     np.save(temporary, front.lifts.replicates, allow_pickle=False)
@@ -76,28 +81,58 @@ def load_front(folder: Path) -> Front:
                 f"{folder / FRONT} has format {written['format']!r}, expected {FORMAT}", hint="read it with the release that wrote it"
             )
         replicates = np.load(folder / REPLICATES, allow_pickle=False)
-        lifts = Lifts(**{name: _record(value) for name, value in written["lifts"].items()}, replicates=replicates)
-        return Front(
-            policies=tuple(_policy(policy) for policy in written["policies"]),
-            lifts=lifts,
-            non_dominated=np.array(written["non_dominated"], dtype=np.bool_),
-            picks=tuple(_pick(pick) for pick in written["picks"]),
-            mean_weights=np.array(written["mean_weights"], dtype=np.float64),
-            action_shares=np.array(written["action_shares"], dtype=np.float64),
-            expectation=_optional(Expectation, written.get("expectation")),
-            by_cohort=_optional(CohortLifts, written.get("by_cohort")),
-            refusal=_optional(Refusal, written.get("refusal")),
-            ladder=None if written.get("ladder") is None else Ladder.of_plain(written["ladder"]),
-            guarded=_optional(Guarded, written.get("guarded")),
-        )
+        return _front(written, replicates)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{folder} holds no whole front: {in_words(error)}", hint="make it again with `paretune sweep LOGS`") from error
+
+
+def decode_front(document: bytes, *, source: str = "front") -> Front:
+    """Return the front in a front.json, without the bootstrap's draws: (0, P, M).
+
+    Args:
+        document: as `save_front` writes it.
+        source: named in errors.
+
+    Raises:
+        ArtefactError: it is torn, or of another format.
+    """
+    try:
+        written = json.loads(document)
+        if written["format"] != FORMAT:
+            raise ArtefactError(
+                f"{source} has format {written['format']!r}, expected {FORMAT}", hint="read it with the release that wrote it"
+            )
+        return _front(written, np.empty((0, len(written["policies"]), len(written["lifts"]["objectives"]))))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtefactError(f"{source} is no whole front: {in_words(error)}", hint="publish the policy again, with its run") from error
+
+
+def _front(written: dict[str, Any], replicates: Floats) -> Front:
+    lifts = Lifts(**{name: _record(value) for name, value in written["lifts"].items()}, replicates=replicates)
+    return Front(
+        policies=tuple(_policy(policy) for policy in written["policies"]),
+        lifts=lifts,
+        non_dominated=np.array(written["non_dominated"], dtype=np.bool_),
+        picks=tuple(_pick(pick) for pick in written["picks"]),
+        mean_weights=np.array(written["mean_weights"], dtype=np.float64),
+        action_shares=np.array(written["action_shares"], dtype=np.float64),
+        expectation=_optional(Expectation, written.get("expectation")),
+        by_cohort=_optional(CohortLifts, written.get("by_cohort")),
+        refusal=_optional(Refusal, written.get("refusal")),
+        ladder=None if written.get("ladder") is None else Ladder.of_plain(written["ladder"]),
+        guarded=_optional(Guarded, written.get("guarded")),
+        minimised=tuple(written.get("minimised", ())),
+        changed=None if written.get("changed") is None else np.array(written["changed"], dtype=np.float64),
+        cohort_sweep=_optional(CohortSweep, written.get("cohort_sweep")),
+        verdicts=tuple(written.get("verdicts", ())),
+    )
 
 
 def front_table(front: Front, *, heads: tuple[str, ...]) -> pl.DataFrame:
     """Return one row per policy: what it is, its lifts with intervals and bands, the average weights it serves."""
     lifts = front.lifts
-    labels = ["; ".join(pick.label for pick in front.picks if pick.policy == p) for p in range(len(front.policies))]
+    picked = front.labels()
+    labels = ["; ".join(picked.get(p, ())) for p in range(len(front.policies))]
     columns: dict[str, Any] = {
         "policy": [policy.name for policy in front.policies],
         "kind": [policy.kind for policy in front.policies],

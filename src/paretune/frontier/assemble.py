@@ -12,7 +12,7 @@ from paretune.config import Config
 from paretune.errors import GateError
 from paretune.frontier.cohort_static import cohort_statics, cohort_table, table_shares
 from paretune.frontier.cohorts import beside, cohort_estimates, cohort_lifts, part_of_lifts
-from paretune.frontier.front import CohortLifts, Front, Guarded, Lifts, Pick, Policy
+from paretune.frontier.front import CohortLifts, CohortSweep, Front, Guarded, Lifts, Pick, Policy
 from paretune.frontier.judge import Judge, nothing_to_choose
 from paretune.frontier.ladder import ladder_of
 from paretune.frontier.lifts import estimated_lift, lifts_record, refuse_idle, with_production
@@ -31,6 +31,7 @@ from paretune.frontier.sweep import SweepSums, user_half
 from paretune.frontier.verdict import two_digits
 from paretune.ope.bernstein import bernstein_half_width
 from paretune.ope.estimators import Estimate
+from paretune.ope.intervals import clustered_std_error
 from paretune.ope.lift import AnchoredSums, join_policies
 from paretune.records import PRODUCTION, Bools, Floats, Ints
 from paretune.surface.heads import Surface
@@ -111,16 +112,18 @@ def assemble_front(
 
     policies = [*family_policies(sums.family.scalarisations)]
     columns = [sums.total(reporting).of_policies(np.arange(size))]
-    rows = [*shares]
+    rows, changed = [*shares], [sums.changed_share(member) for member in range(size)]
 
-    def add(policy: Policy, column: AnchoredSums, served: Floats) -> int:
+    def add(policy: Policy, column: AnchoredSums, served: Floats, members: Ints | int) -> int:
         policies.append(policy)
         columns.append(column)
         rows.append(served)
+        changed.append(sums.changed_share(members))
         return len(policies)  # its index once production stands in front
 
     def add_static(policy: Policy, action: int) -> None:
-        add(policy, sums.total(reporting).of_policies(static_column(sums, action)), np.eye(len(surface))[action])
+        column = sums.total(reporting).of_policies(static_column(sums, action))
+        add(policy, column, np.eye(len(surface))[action], size + action - 1)
 
     if static != PRODUCTION:
         weights = surface.actions[static]
@@ -130,10 +133,10 @@ def assemble_front(
     if len(sums.family.cohorts) > 1:
         table = cohort_statics(sums, surface, signs, half=choosing, min_hits=evaluation.min_hits)
         column = _half(cohort_policy_sums(sums, size + table - 1), reporting)
-        add(cohort_table(sums, surface, table), column, table_shares(sums, table))
+        add(cohort_table(sums, surface, table), column, table_shares(sums, table), size + table - 1)
     if len(sums.family.cohorts) > 1 and len(objectives) == 2:
         policy = _cohort_policy(sums, members)
-        at = add(policy, _half(cohort_policy_sums(sums, members), reporting), cohort_action_shares(sums, members))
+        at = add(policy, _half(cohort_policy_sums(sums, members), reporting), cohort_action_shares(sums, members), members)
         choices = (*choices, Choice("cohort knee", at - 1, note))
 
     joined = join_policies(columns)
@@ -164,7 +167,26 @@ def assemble_front(
         refusal=refused,
         ladder=ladder_of(joined),
         guarded=_guarded(estimate, config),
+        minimised=tuple(name for name, sign in zip(objectives, signs, strict=True) if sign < 0),
+        changed=None if sums.changed is None else np.array([0.0, *changed]),
+        cohort_sweep=_cohort_sweep(sums, surface, half=reporting, min_hits=least, like=estimate),
+        verdicts=said,
     )
+
+
+def _cohort_sweep(sums: SweepSums, surface: Surface, *, half: Bools | None, min_hits: int, like: Estimate) -> CohortSweep | None:
+    """Return the family's lifts inside every cohort, each by itself."""
+    cohorts = sums.family.cohorts
+    if len(cohorts) <= 1:
+        return None
+    everyone = np.tile(np.arange(sums.size), (len(cohorts), 1))
+    parts = cohort_estimates(sums, surface, everyone, half=half, min_hits=min_hits, like=like)
+    known = np.isfinite(parts.value).all(axis=1)
+    error = np.full_like(parts.value, np.nan)
+    if known.any():
+        error[known] = clustered_std_error(parts.influence[:, known])
+    shape = (len(cohorts), sums.size, -1)
+    return CohortSweep(cohorts, parts.value.reshape(shape), error.reshape(shape))
 
 
 def _guarded(estimate: Estimate, config: Config) -> Guarded | None:
@@ -262,8 +284,9 @@ def _half(sums: AnchoredSums, half: Bools | None) -> AnchoredSums:
 
 
 def _distinct(choices: tuple[Choice, ...]) -> list[Choice]:
-    """The knee and the constrained pick, once each."""
-    wanted = {choice.policy: choice for choice in reversed(choices) if choice.label in {"knee", "constrained"}}
+    """Each policy that was picked, once, under the label that says most of it: the knee and the constrained pick before the others."""
+    telling = sorted(choices, key=lambda choice: choice.label not in {"knee", "constrained"})
+    wanted = {choice.policy: choice for choice in reversed(telling)}
     return sorted(wanted.values(), key=lambda choice: choice.policy)
 
 

@@ -25,7 +25,7 @@ from paretune.ope.clusters import user_buckets
 from paretune.ope.pooling import ACTION, OVERLAP, Kernel, Likeness, action_likeness, kernel_coordinates, overlap_likeness
 from paretune.ope.variate import Variate, variate_sums
 from paretune.ports import ValueModel
-from paretune.records import PRODUCTION, Candidates, Floats, Log
+from paretune.records import PRODUCTION, Bools, Candidates, Floats, Log
 from paretune.seeds import stream
 from paretune.surface.lists import list_values, top_lists
 from paretune.value.features import Encoder
@@ -170,13 +170,25 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
         explored, production = batch.exploration(), batch.production()
         for start in range(0, len(explored), ROWS_SCORED):
             part = explored.take(slice(start, start + ROWS_SCORED))
-            expected, likeness, advantages = evidence.of_rows(part)
+            told = evidence.of_rows(part)
             values = model.values(part.state, surface.actions)
-            running.add_explored(part, values, expected=expected, likeness=likeness, advantages=advantages)
+            running.add_explored(
+                part, values, expected=told.expected, likeness=told.likeness, advantages=told.advantages, differs=told.differs
+            )
         for start in range(0, len(production), ROWS_SCORED):
             part = production.take(slice(start, start + ROWS_SCORED))
             running.add_produced(part, expected=anchor.expected(part))
     return running.sums()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What n exploration rows say; None where the log or the kernel does not let them say it."""
+
+    expected: Floats | None = None  # m(s) (n, M)
+    likeness: Likeness | None = None  # towards all actions
+    advantages: Floats | None = None  # g(s, a) (n, K, M)
+    differs: Bools | None = None  # (n, K) whether an action's list is not production's
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +200,21 @@ class Evidence:
     kernel: Kernel | None  # None: hits alone
     replayed: bool  # list-replay corrects the kernel
 
-    def of_rows(self, part: Log) -> tuple[Floats | None, Likeness | None, Floats | None]:
-        """Return m(s) (n, M), the likeness towards all actions, and the advantages (n, K, M) of exploration rows; None where absent."""
+    def of_rows(self, part: Log) -> Told:
+        """Return what exploration rows say."""
         surface, anchor = self.config.surface.build(), self.anchor
         wide = None if anchor.encoder is None else anchor.encoder.wide(part.state)
         expected = None if wide is None or anchor.baseline is None else anchor.baseline.predict(wide)
         if self.kernel is None:
-            return expected, None, None
+            return Told(expected)
         if self.kernel.name != OVERLAP.name:
-            return expected, action_likeness(kernel_coordinates(surface), part.action, part.propensity, kernel=self.kernel), None
+            return Told(expected, action_likeness(kernel_coordinates(surface), part.action, part.propensity, kernel=self.kernel))
         candidates, advantages = _candidates_of(part), None
         lists = top_lists(candidates, surface.actions, surface.k)
         likeness = overlap_likeness(lists, part.action, part.propensity, kernel=self.kernel)
         if self.replayed and anchor.variate is not None and wide is not None:
             advantages = anchor.variate.advantages(wide, list_values(candidates, lists, self.config.objective_heads() or ()))
-        return expected, likeness, advantages
+        return Told(expected, likeness, advantages, (lists != lists[:, :1]).any(axis=2))
 
 
 def pooled_evidence(hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> tuple[Evidence, Iterable[Log]]:

@@ -82,6 +82,15 @@ class CohortLifts:
 
 
 @dataclass(frozen=True, slots=True)
+class CohortSweep:
+    """Lifts of the whole swept family inside each of G cohorts; each number by itself, no bands. NaN without enough hits."""
+
+    cohorts: tuple[str, ...]  # (G,)
+    estimate: Floats  # (G, F, M) of the F members of the family, in the order of Front.policies
+    std_error: Floats  # (G, F, M), clustered by user
+
+
+@dataclass(frozen=True, slots=True)
 class Guarded:
     """How low the guardrail objectives of P policies may truly lie, without leaning on the normal approximation (ope.bernstein).
 
@@ -109,3 +118,14 @@ class Front:
     refusal: Refusal | None = None  # set where no policy is even promising: there is nothing to choose from
     ladder: Ladder | None = None  # the same lifts pooled more and less; None where lifts are of exact hits
     guarded: Guarded | None = None  # None without a guardrail
+    minimised: tuple[str, ...] = ()  # objectives of which less is better
+    changed: Floats | None = None  # (P,) share of held-out requests whose list is not production's; None without candidates
+    cohort_sweep: CohortSweep | None = None  # None with fewer than two cohorts
+    verdicts: tuple[str, ...] = ()  # (P,) of every policy, picked or not, see frontier.verdict; "" of production
+
+    def labels(self) -> dict[int, tuple[str, ...]]:
+        """Return the labels of each policy that was picked, both in the order of the picks."""
+        found: dict[int, tuple[str, ...]] = {}
+        for pick in self.picks:
+            found[pick.policy] = (*found.get(pick.policy, ()), pick.label)
+        return found

@@ -101,19 +101,19 @@ def given_sums(decide: Decide, hold_out: Iterable[Log], config: Config, *, ancho
 def _explored(rows: Log, chosen: Ints, evidence: Evidence) -> tuple[ExploredSums, PooledSums | None]:
     """Return what exploration rows say of policies by their hits, and pooled where there is a kernel."""
     cluster = user_buckets(rows.user)
-    expected, likeness, advantages = evidence.of_rows(rows)
-    seen = explored_sums(rows.rewards, rows.propensity, chosen == rows.action[:, None], cluster, expected=expected)
-    if evidence.kernel is None or likeness is None:
+    told = evidence.of_rows(rows)
+    seen = explored_sums(rows.rewards, rows.propensity, chosen == rows.action[:, None], cluster, expected=told.expected)
+    if evidence.kernel is None or told.likeness is None:
         return seen, None
     pooled = pooled_sums(
         rows.rewards,
-        likeness,
+        told.likeness,
         chosen,
         cluster,
         kernel=evidence.kernel,
         action=rows.action,
-        expected=expected,
-        advantages=advantages,
+        expected=told.expected,
+        advantages=told.advantages,
     )
     return seen, pooled
 

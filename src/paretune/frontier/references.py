@@ -20,6 +20,8 @@ from paretune.records import Bools, Floats, Ints
 from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Surface
 
+MATCHED = "matched static of "  # how the names of such policies begin; the label of the pick follows
+
 
 def nearest_grid_action(surface: Surface, weights: Floats) -> int:
     """Return the grid action nearest to a weight vector in log coordinates; never production.
@@ -48,7 +50,7 @@ def matched_static(surface: Surface, mean_weights: Floats, *, of: str) -> tuple[
     action = nearest_grid_action(surface, mean_weights)
     weights = surface.actions[action]
     exact = np.allclose(weights, mean_weights, rtol=1e-4)
-    name = f"matched static of {of}" + ("" if exact else f" (nearest grid action {describe(surface, weights)})")
+    name = f"{MATCHED}{of}" + ("" if exact else f" (nearest grid action {describe(surface, weights)})")
     return Policy(name, "matched static", weights=weights), action
 
 

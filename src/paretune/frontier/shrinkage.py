@@ -1,4 +1,4 @@
-"""What to believe of a family's true lifts once the best-looking of its policies has been picked: gains shrunk towards production.
+"""What to believe of a family's true lifts once the best-looking of its policies has been picked: gains shrunk to each other and to none.
 
 The rule: a lift that was picked for being large overstates, and no interval around it repairs that. Under a prior the posterior does not
 care which policy is picked, so claims and probabilities are read off it. A policy that serves the scalarisation c moves in two ways: along
@@ -10,11 +10,12 @@ since the front of policies that maximise c'V has the normal c. With k(c, c') = 
 
     G ~ N(0, a^2 (1 + k) / 2 + (rise |T|)^2 k),    T ~ N(0, 1 + c'c + t^2 k)
 
-so the gain is doubted where the front passes production; far along the front it grows with the distance, whoever is served. The scales a
-(half-Cauchy around the usual gain), t and rise (any) are weighted by how well they explain the sweep's own estimates (empirical Bayes).
-The errors have the clustered covariance of the estimates. Policies that are clearly below a floor stay as they were estimated: nothing
-about them is open. Sources: Efron, *Large-Scale Inference* (2010), ch. 1; Gelman (2006) for the half-Cauchy; Andrews, Kitagawa, McCloskey
-(2024), *Inference on winners*, for what goes wrong without.
+so the gain is doubted where the front passes production: pulled towards the neighbours' and the family's, and these towards zero, so that
+the lift of a single objective may end up nearer to production or further from it; far along the front it grows with the distance, whoever
+is served. The scales a (half-Cauchy around the usual gain), t and rise (any) are weighted by how well they explain the sweep's own
+estimates (empirical Bayes). The errors have the clustered covariance of the estimates. Policies that are clearly below a floor stay as they
+were estimated: nothing about them is open. Sources: Efron, *Large-Scale Inference* (2010), ch. 1; Gelman (2006) for the half-Cauchy;
+Andrews, Kitagawa, McCloskey (2024), *Inference on winners*, for what goes wrong without.
 """
 
 from __future__ import annotations

@@ -115,6 +115,7 @@ class SweepSums:
     choices: Ints  # (groups, P, K) exploration rows on which a policy takes an action
     users: Ints  # (u,) distinct, sorted
     curve: HitIntervals | None  # with two objectives: what the exact curve needs
+    changed: Ints | None = None  # (groups, P + K - 1) exploration rows whose list is not production's; None without candidates
 
     def __add__(self, other: SweepSums) -> SweepSums:
         """Return the sums over both logs, swept with the same family.
@@ -129,7 +130,8 @@ class SweepSums:
             raise DataError("the two sweeps are of different policy families", hint="sweep every part of the log with one family")
         curve = None if self.curve is None or other.curve is None else self.curve + other.curve
         users = np.union1d(self.users, other.users)
-        return SweepSums(mine, self.anchored + other.anchored, self.choices + other.choices, users, curve)
+        changed = None if self.changed is None or other.changed is None else self.changed + other.changed
+        return SweepSums(mine, self.anchored + other.anchored, self.choices + other.choices, users, curve, changed)
 
     @property
     def size(self) -> int:
@@ -156,6 +158,18 @@ class SweepSums:
         counts = self.choices.sum(axis=0)
         return counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
 
+    def changed_share(self, column: int | Ints) -> float:
+        """Return the share of exploration rows on which a policy serves another list than production; NaN without candidates.
+
+        Args:
+            column: of the policy among all, or (groups,) one for each cohort and for everybody else.
+        """
+        if self.changed is None:
+            return float("nan")
+        rows = self.choices[:, 0].sum()
+        columns = np.broadcast_to(column, len(self.changed))
+        return float(self.changed[np.arange(len(self.changed)), columns].sum() / max(1, rows))
+
 
 def user_half(half: int) -> Bools:
     """Return a mask (BUCKETS,) of one half of the users: 0 to choose on, 1 to report on."""
@@ -171,6 +185,7 @@ class _Waiting:
     expected: Floats  # (n, M)
     likeness: Likeness | None
     advantages: Floats | None  # (n, K, M)
+    differs: Bools | None  # (n, K)
 
 
 class Sweep:
@@ -204,6 +219,7 @@ class Sweep:
         shape = {"policies": policies, "objectives": objectives, "clusters": clusters}
         self._pooled = None if kernel is None else no_pooled_sums(kernel, **shape, replayed=replayed)
         self._choices = np.zeros((family.groups, len(family.scalarisations), len(family.actions)), dtype=np.int64)
+        self._changed: Ints | None = np.zeros((family.groups, policies), dtype=np.int64)
         self._users: list[Ints] = []
         self._curve: list[HitIntervals] = []
         self._waiting: list[_Waiting] = []
@@ -220,6 +236,7 @@ class Sweep:
         expected: Floats | None = None,
         likeness: Likeness | None = None,
         advantages: Floats | None = None,
+        differs: Bools | None = None,
     ) -> None:
         """Take in exploration rows that lie on the grid (`Log.exploration()`).
 
@@ -229,6 +246,7 @@ class Sweep:
             expected: m(s) (n, M), fitted on earlier production rows; zero where not given.
             likeness: of the rows towards the K actions; with a kernel.
             advantages: g(s, a) (n, K, M), fitted on earlier rows; with a kernel that is replayed.
+            differs: (n, K) whether an action's list is not production's; None where that is not known.
 
         Raises:
             DataError: values or rewards are not finite, shapes disagree, an action is off the grid, or what the kernel needs is missing.
@@ -247,7 +265,7 @@ class Sweep:
         expected = np.zeros_like(log.rewards) if expected is None else expected
         relative = values * self.family.scale.astype(values.dtype)
         slim = replace(log, candidates=None, state=log.state.take(slice(0, 0)))
-        self._waiting.append(_Waiting(slim, choose(relative, self.family.scalarisations), expected, likeness, advantages))
+        self._waiting.append(_Waiting(slim, choose(relative, self.family.scalarisations), expected, likeness, advantages, differs))
         if objectives == 2:
             part = hit_intervals(relative[:, 1:], log.action - 1, propensity=log.propensity, rewards=log.rewards, expected=expected)
             self._curve.append(part)
@@ -276,7 +294,9 @@ class Sweep:
         if self._curve:
             self._curve = [HitIntervals.concat(self._curve)]
             curve = self._curve[0]
-        return SweepSums(self.family, AnchoredSums(self._explored, self._produced, self._pooled), self._choices.copy(), users, curve)
+        return SweepSums(
+            self.family, AnchoredSums(self._explored, self._produced, self._pooled), self._choices.copy(), users, curve, self._changed
+        )
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -288,6 +308,7 @@ class Sweep:
         self._count(chosen, cluster // BUCKETS)
         static = np.broadcast_to(np.arange(1, len(self.family.actions), dtype=chosen.dtype), (len(chosen), len(self.family.actions) - 1))
         policies = np.concatenate([chosen, static], axis=1)
+        self._count_changed(policies, [part.differs for part in waiting], cluster // BUCKETS)
         rewards = np.concatenate([part.log.rewards for part in waiting])
         expected = np.concatenate([part.expected for part in waiting])
         clusters = self.family.groups * BUCKETS
@@ -315,6 +336,14 @@ class Sweep:
         n_actions, n_family = len(self.family.actions), chosen.shape[1]
         cell = group[:, None] * n_family + np.arange(n_family)
         self._choices += np.bincount((cell * n_actions + chosen).ravel(), minlength=self._choices.size).reshape(self._choices.shape)
+
+    def _count_changed(self, policies: Ints, differs: list[Bools | None], group: Ints) -> None:
+        known = [part for part in differs if part is not None]
+        if self._changed is None or len(known) < len(differs):
+            self._changed = None  # a share of some of the rows only would say nothing of all
+            return
+        changed = np.take_along_axis(np.concatenate(known), policies.astype(np.int64), axis=1)
+        self._changed = self._changed + np.stack([changed[group == g].sum(axis=0) for g in range(self.family.groups)])
 
     def _cluster(self, log: Log) -> Ints:
         return self.family.cohort_index(log.cohort) * BUCKETS + user_buckets(log.user)

@@ -39,7 +39,8 @@ class Refusal:
         """Why, in a sentence."""
         judged = f"no policy is even promising on {self.rows:,} held-out exploration rows"
         if self.short:
-            return f"not enough data: {judged}; resolving a lift of {_short(self.lift)} in {self.objective} takes about {self.needed:,}"
+            show = f"for the safest policy alone to show a lift of {_short(self.lift)} in {self.objective} (80 % power)"
+            return f"not enough data: {judged}; {show} takes about {self.needed:,} held-out exploration rows in all"
         return f"{judged}, which would have shown a lift of {_short(self.lift)} in {self.objective}"
 
     @property

@@ -8,13 +8,14 @@ The rules, all with one confidence and bands that hold at once for every member 
 it (the objectives and the value), so a policy may be picked from the same rows:
 
 - *harmless*: no objective's estimate is below its floor, and none's band reaches further than delta below it;
-- *personalise*: the constrained pick or the knee is harmless, and its value over production, over the best static weights, over the best
-  cohort table and over its own average served to everybody (matched static) has a band above zero and an estimate of at least delta;
+- *personalise*: a pick of the family is harmless, and its value over production, over the best static weights, over the best
+  cohort table and over its own average served to everybody (matched static) has a band above zero and an estimate of at least delta; of
+  several such picks the first is named, in this order: constrained, knee, balanced, then the leans as the objectives are ordered;
 - *retune*: static weights (or a table of them by cohort) are harmless and gain at least delta somewhere, with a band above zero;
 - *keep*: of every policy that was looked at the bands exclude a gain of delta, or tell that a floor is broken: evidence that there is
   nothing, not the absence of evidence;
-- else *not enough data*, with the rows that bands of half a delta would take: of the value, or, where that is proven, of the objective that
-  may still break its floor.
+- else *not enough data*, with the rows that bands of half a delta would take: of the value of every pick, or, where one is proven, of the
+  objective that may still break its floor.
 
 Static weights are the best of many grid actions and carry no family of their own here: their bands hold for a search through all n grid
 actions (Bonferroni), and for a table of G cohorts, whose parts were searched for one by one, are sqrt(G) wider (Cauchy-Schwarz).
@@ -23,7 +24,7 @@ Source: sup-t bands as in `intervals`; non-inferiority and equivalence margins a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan, sqrt
 from typing import Literal
 
@@ -32,12 +33,13 @@ from scipy.special import ndtri
 
 from paretune.errors import GateError
 from paretune.frontier.front import Front
+from paretune.frontier.references import MATCHED
 from paretune.frontier.verdict import two_digits
 from paretune.records import PRODUCTION, Bools, Floats
 
 Answer = Literal["personalise", "retune", "keep", "not enough data"]
 ROLES = {"best static": "best static", "cohort table": "best cohort table"}  # kind of policy -> its name in the table
-PREFERRED = ("constrained", "knee")  # picks that may be recommended, in this order
+PREFERRED = ("constrained", "knee", "balanced")  # the order in which picks are recommended; all others follow as the sweep ordered them
 ENOUGH = 0.5  # half-width of a band, in smallest lifts, at which either a gain or its absence shows
 
 
@@ -105,10 +107,9 @@ def judge_worth(front: Front, *, signs: Floats, floors: Floats, smallest_lift: f
         GateError: no policy of the family has an estimate.
     """
     bands = family_bands(front, signs=signs)
-    wanted = {pick.label: pick.policy for pick in front.picks if pick.label in PREFERRED and pick.policy in bands.members}
-    personalised = tuple(
-        comparison for label in PREFERRED if label in wanted for comparison in _of_pick(front, bands, label, wanted[label])
-    )
+    wanted = preferred_picks(front, members=bands.members)
+    by_pick = {policy: _of_pick(front, bands, labels[0], policy) for policy, labels in wanted.items()}
+    personalised = tuple(comparison for mine in by_pick.values() for comparison in mine)
     static = static_comparisons(front, signs=signs)
     explored = front.lifts.n_rows - int(front.lifts.hits[PRODUCTION])
     standings = _standings(front, wanted)
@@ -116,11 +117,10 @@ def judge_worth(front: Front, *, signs: Floats, floors: Floats, smallest_lift: f
     def found(answer: Answer, sentence: str, needed: float = nan) -> Worth:
         return Worth(answer, sentence, standings, personalised, static, smallest_lift, explored, needed)
 
-    for label in PREFERRED if bands.against_all else ():
-        mine = [comparison for comparison in personalised if label in wanted and comparison.policy == wanted[label]]
+    for policy, mine in by_pick.items() if bands.against_all else ():
         safe = any(c.reference == PRODUCTION and harmless(c, floors=floors, smallest_lift=smallest_lift) for c in mine)
-        if safe and all(worthwhile(c, smallest_lift) for c in mine):
-            return found("personalise", _personalise(front, label, mine, signs))
+        if safe and personal(front, mine) and all(worthwhile(c, smallest_lift) for c in mine):
+            return found("personalise", _personalise(front, wanted[policy][0], mine, signs))
     for comparison in static:
         if harmless(comparison, floors=floors, smallest_lift=smallest_lift) and gains(comparison, smallest_lift):
             return found("retune", _retune(front, comparison, signs))
@@ -128,16 +128,27 @@ def judge_worth(front: Front, *, signs: Floats, floors: Floats, smallest_lift: f
     complete = len(bands.members) == sum(policy.kind == "alpha" for policy in front.policies)
     if complete and all(excluded(high, floors=floors, smallest_lift=smallest_lift) for high in against_production):
         return found("keep", _keep(front, smallest_lift, signs))
-    for label in wanted if bands.against_all else ():  # whose gain is proven, so that what is left open is another objective
-        mine = [comparison for comparison in personalised if comparison.policy == wanted[label]]
+    for policy, mine in by_pick.items() if bands.against_all else ():  # whose gain is proven: what is left open is another objective
         against = next(c for c in mine if c.reference == PRODUCTION)
-        if all(worthwhile(c, smallest_lift) for c in mine) and (against.estimate[:-1] >= floors).all():
+        if personal(front, mine) and all(worthwhile(c, smallest_lift) for c in mine) and (against.estimate[:-1] >= floors).all():
             j = int((against.low[:-1] - floors).argmin())
             needed = rows_needed(against.estimate[j] - against.low[j], explored=explored, smallest_lift=smallest_lift)
-            return found("not enough data", _open_loss(front, label, against, j, signs, needed, smallest_lift), needed)
+            return found("not enough data", _open_loss(front, wanted[policy][0], against, j, signs, needed, smallest_lift), needed)
     half_widths = [c.high[-1] - c.estimate[-1] for c in personalised] or (bands.width * bands.std_error[..., -1]).ravel().tolist()
     needed = rows_needed(max(half_widths), explored=explored, smallest_lift=smallest_lift)
     return found("not enough data", _not_enough(explored, needed, smallest_lift), needed)
+
+
+def preferred_picks(front: Front, *, members: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
+    """Return the labels of each picked member of the family, the preferred one first.
+
+    Args:
+        front: of a sweep.
+        members: policies of the family that have an estimate.
+    """
+    order = {label: place for place, label in enumerate(PREFERRED)}
+    ordered = replace(front, picks=tuple(sorted(front.picks, key=lambda pick: order.get(pick.label, len(order)))))
+    return {policy: labels for policy, labels in ordered.labels().items() if policy in members}
 
 
 def family_bands(front: Front, *, signs: Floats) -> Bands:
@@ -203,6 +214,11 @@ def harmless(comparison: Comparison, *, floors: Floats, smallest_lift: float) ->
     return bool((estimate >= floors).all() and (low > floors - smallest_lift).all())
 
 
+def personal(front: Front, comparisons: list[Comparison]) -> bool:
+    """Say whether a pick is compared with its own average at all; without, nothing tells its gain from a static one."""
+    return any(front.policies[comparison.reference].kind == "matched static" for comparison in comparisons)
+
+
 def worthwhile(comparison: Comparison, smallest_lift: float) -> bool:
     """Say whether the value is above zero with confidence, and worth having by its estimate."""
     return bool(comparison.low[-1] > 0 and comparison.estimate[-1] >= smallest_lift)
@@ -259,16 +275,15 @@ def _of_pick(front: Front, bands: Bands, label: str, policy: int) -> list[Compar
 
 def _matches(front: Front, matched: str, policy: int) -> bool:
     """Say whether matched static weights are the averages of a policy; they are named after one of the labels it was picked under."""
-    labels = [pick.label for pick in front.picks if pick.policy == policy]
-    return any(matched.removeprefix("matched static of ").split(" (")[0] == label for label in labels)
+    return matched.removeprefix(MATCHED).split(" (")[0] in front.labels()[policy]
 
 
-def _standings(front: Front, wanted: dict[str, int]) -> tuple[tuple[str, int], ...]:
+def _standings(front: Front, wanted: dict[int, tuple[str, ...]]) -> tuple[tuple[str, int], ...]:
     rows = [("production", PRODUCTION)]
     for kind, role in ROLES.items():
         rows += [(role, p) for p, policy in enumerate(front.policies) if policy.kind == kind]
     rows += [(policy.name.split(" (")[0], p) for p, policy in enumerate(front.policies) if policy.kind == "matched static"]
-    return (*rows, *((f"personalised: {label}", p) for label, p in wanted.items()))
+    return (*rows, *((f"personalised: {' = '.join(labels)}", p) for p, labels in wanted.items()))
 
 
 def _signed(lift: float) -> str:
@@ -284,7 +299,7 @@ def _counted(front: Front, signs: Floats) -> str:
 def _personalise(front: Front, label: str, comparisons: list[Comparison], signs: Floats) -> str:
     hardest = min(comparisons, key=lambda comparison: comparison.low[-1])
     value, low, high = (_signed(end[-1]) for end in (hardest.estimate, hardest.low, hardest.high))
-    rival = hardest.name.removeprefix(f"{label} − ")
+    rival = hardest.name.rpartition(" − ")[2]
     gain = f"at its trade-off the {label} pick gains {value} % ({low} … {high}) over {rival}{_counted(front, signs)}"
     return f"Personalise: {gain}, and breaks no floor by its estimate."
 
@@ -317,5 +332,6 @@ def _not_enough(explored: int, needed: float, smallest_lift: float) -> str:
     if needed > explored:
         rounded = two_digits(needed)
         takes = f"takes about {rounded:,} held-out exploration rows"
-        return f"Not enough data: to tell a gain of {delta} from none {takes}; here are {explored:,}."
+        question = f"to tell a gain of {delta} from none, of every pick over production and static weights at once,"
+        return f"Not enough data: {question} {takes}; here are {explored:,}."
     return f"Not enough data: {explored:,} held-out exploration rows leave open whether the gain exceeds {delta}, to which it is close."

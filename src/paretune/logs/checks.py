@@ -26,6 +26,7 @@ MIN_EXPECTED = 5.0  # rows per action below which chi-square is not asked
 LARGEST_USER_SHARE = 0.05
 LARGEST_MISSING_SHARE = 0.5
 LARGEST_OFF_GRID_SHARE = 0.01
+DAYS_ENOUGH = "days_enough"
 
 Severity = Literal["error", "warning"]
 
@@ -66,6 +67,11 @@ class LogCheck:
     def ok(self) -> bool:
         """Whether no rule of severity error is broken; the command line exits 3 otherwise."""
         return not self.broken("error")
+
+    @property
+    def enough_days(self) -> bool:
+        """Whether there are the days that training and judging ask for; without, a sound log cannot be swept yet."""
+        return all(rule.ok for rule in self.rules if rule.name == DAYS_ENOUGH)
 
     def broken(self, severity: Severity) -> tuple[RuleResult, ...]:
         """Return the broken rules of one severity."""
@@ -294,7 +300,7 @@ def days_rules(days: tuple[int, ...], config: Config) -> tuple[RuleResult, ...]:
     gaps = days[-1] - days[0] + 1 - len(days) if days else 0
     lower = "collect more days, or lower evaluation.train_days and evaluation.hold_out_days in paretune.toml"
     return (
-        RuleResult("days_enough", len(days) >= wanted, "warning", f"{len(days)} days", f"{wanted} to train and hold out", remedy=lower),
+        RuleResult(DAYS_ENOUGH, len(days) >= wanted, "warning", f"{len(days)} days", f"{wanted} to train and hold out", remedy=lower),
         RuleResult("days_complete", gaps == 0, "warning", f"{gaps} days missing in between", "none", remedy="look for the missing folders"),
     )
 

@@ -12,6 +12,7 @@ import os
 import socket
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +36,7 @@ _WAIT_FOR_WRITERS = text("SELECT pg_advisory_xact_lock(:lock, hashtext(current_s
 _PING = text("SELECT :lock")  # of a pooled connection
 _KEEPALIVE: dict[str, Any] = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 _CLOSING_S = 0.5  # for a call that was given up to notice
+_RETRY_S = 0.01  # between two attempts to turn a new file into a write-ahead log
 
 
 def registry_url(where: str | Path) -> URL:
@@ -237,10 +239,9 @@ def _sqlite(url: URL, deadline_s: float, read_only: bool) -> Engine:
             isolation_level=None,
             check_same_thread=False,
         )
-        pragmas = (
-            ("foreign_keys = ON", "query_only = ON") if read_only else ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
-        )
-        for pragma in pragmas:
+        if not read_only:
+            _write_ahead(connection, deadline_s)
+        for pragma in ("foreign_keys = ON", "query_only = ON") if read_only else ("synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -252,6 +253,19 @@ def _sqlite(url: URL, deadline_s: float, read_only: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection, deadline_s: float) -> None:
+    """Make a file one with a write-ahead log; SQLite's own timeout does not cover this change, which needs the file for itself."""
+    until = time.monotonic() + deadline_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_S)
 
 
 def _postgresql(url: URL, deadline_s: float, read_only: bool) -> Engine:

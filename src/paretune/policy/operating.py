@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ class PickedAs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What speaks for a policy."""
+    """What speaks for a policy; of one that is no pick, `picks` holds what the front says of it, under its own name."""
 
     hold_out: tuple[str, ...]  # first and last day; empty where the run does not say
     estimator: str
@@ -170,9 +171,12 @@ def evidence_of(front: Front, policy: int, *, hold_out: tuple[str, ...]) -> dict
         hold_out: first and last day, or nothing where the run does not say.
     """
     lifts = front.lifts
+    picks = [
+        PickedAs(pick.label, pick.verdict, _number(pick.probability_degrading)) for pick in front.picks if pick.policy == policy
+    ] or _unpicked(front, policy)
 
     def numbers(row: Floats) -> list[float | None]:
-        return [float(value) if np.isfinite(value) else None for value in row]
+        return [_number(float(value)) for value in row]
 
     fields = ("estimate", "std_error", "low", "high", "band_low", "band_high")
     return {
@@ -184,12 +188,19 @@ def evidence_of(front: Front, policy: int, *, hold_out: tuple[str, ...]) -> dict
         "hits": int(lifts.hits[policy]),
         "requests": lifts.n_rows,
         "users": lifts.n_users,
-        "picks": [
-            {"label": pick.label, "verdict": pick.verdict, "probability_degrading": numbers(np.array([pick.probability_degrading]))[0]}
-            for pick in front.picks
-            if pick.policy == policy
-        ],
+        "picks": [msgspec.to_builtins(pick) for pick in picks],
     }
+
+
+def _unpicked(front: Front, policy: int) -> list[PickedAs]:
+    """Return what the front says of a policy that is no pick; nothing where it says nothing."""
+    verdict = front.verdicts[policy] if front.verdicts else ""
+    risk = math.nan if front.expectation is None else float(front.expectation.degrading[policy])
+    return [PickedAs(front.policies[policy].name, verdict, _number(risk))] if verdict else []
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 def operating_policy(
@@ -222,4 +233,32 @@ def operating_policy(
         **served_as(chosen, front=front),
         "evidence": evidence_of(front, policy, hold_out=hold_out),
     }
+    return {**written, "sha256": identity_of(written)}
+
+
+def sibling(of: OperatingPolicy, front: Front, policy: int) -> dict[str, Any]:
+    """Return another policy of the same front, over the same model, as JSON-able values.
+
+    Args:
+        of: a policy of the front that was exported with its bundle.
+        front: of both.
+        policy: index of the other one.
+
+    Raises:
+        ConfigError: there is no such policy, or it cannot be served as an arm of a plan.
+    """
+    if not 0 <= policy < len(front.policies):
+        raise ConfigError(f"the front has no policy {policy}", hint=f"choose one of 0 to {len(front.policies) - 1}")
+    chosen = front.policies[policy]
+    by_model = chosen.weights is None
+    written = {
+        **{name: getattr(of, name) for name in ("format", "heads", "static", "objectives")},
+        "policy": chosen.name,
+        "kind": chosen.kind,
+        "bundle": of.bundle if by_model else "",
+        "scale": of.scale if by_model else None,
+        **served_as(chosen, front=front),
+        "evidence": evidence_of(front, policy, hold_out=of.evidence.hold_out),
+    }
+    written = msgspec.to_builtins(written)
     return {**written, "sha256": identity_of(written)}

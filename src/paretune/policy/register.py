@@ -5,6 +5,7 @@ The rule: each operation is one transaction with its line of the audit trail in 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -17,9 +18,9 @@ from paretune.errors import ConfigError, ConflictError
 from paretune.policy import rows, states
 from paretune.policy.changes import numbers_in
 from paretune.policy.database import DEADLINE_S, Database
-from paretune.policy.operating import decode_operating
+from paretune.policy.operating import OperatingPolicy, decode_operating, sibling
 from paretune.policy.rows import Registered
-from paretune.policy.shelf import Files, get_bundle, get_front, put_bundle, put_front
+from paretune.policy.shelf import Files, StoredFront, get_bundle, get_front, published_from, put_bundle, put_front, stored_fronts
 from paretune.policy.states import Rules, Standing, State
 from paretune.policy.tables import evidence, policies
 from paretune.policy.tables import rules as rules_table
@@ -179,6 +180,40 @@ class PolicyRegister:
             return [rows.registered(connection, number, now_us=now_us, rules=rules) for number in rows.numbers_of(connection)]
 
         return self.database.read(work)
+
+    def fronts(self) -> list[StoredFront]:
+        """Return the fronts that policies were chosen from, the latest first."""
+        return self.database.read(stored_fronts)
+
+    def beside(self, front: str) -> OperatingPolicy:
+        """Return a policy with a model that was published from a front.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return decode_operating(self.database.read(lambda connection: published_from(connection, front)))
+
+    def choose(self, front: str, policy: int, *, by: str, note: str = "") -> Registered:
+        """Draft another policy of a front that is here, over the model of those that were published from it, and return it.
+
+        Args:
+            front: fingerprint.
+            policy: index into the front's policies.
+            by: who chooses.
+            note: why, for people.
+
+        Raises:
+            NotFoundError: no policy was published from such a front.
+            ArtefactError: the front, or the policy beside it, was altered.
+            ConfigError: there is no such policy, or it cannot be served as an arm of a plan.
+            ConflictError: it is published already.
+        """
+        from paretune.frontier.archive import decode_front  # brings numba and scipy, which nothing else here needs
+
+        beside = self.beside(front)
+        document, _ = self.front(front)
+        written = sibling(beside, decode_front(document, source=f"front {front[:12]}"), policy)
+        return self.publish(json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode(), by=by, front=document, note=note)
 
     def rules(self) -> Rules:
         """Return what approvals must keep."""

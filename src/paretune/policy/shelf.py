@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
-from paretune.errors import ArtefactError
-from paretune.policy.tables import bundle_files, bundles, fronts
+from paretune.errors import ArtefactError, NotFoundError
+from paretune.policy.tables import bundle_files, bundles, evidence, fronts
 from paretune.value.atomic import write_folder
 from paretune.value.bundle import SUMS, verified_files
 
 Files = Mapping[str, bytes]
 """Name -> content of all files of a bundle, its SHA256SUMS among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFront:
+    """A front in the registry."""
+
+    fingerprint: str
+    at_us: int
+    by: str
+    numbers: tuple[int, ...]  # of the policies that were published from it
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -112,12 +123,40 @@ def get_front(connection: Connection, fingerprint: str) -> tuple[bytes, bytes | 
     """Return front.json and the report's page.
 
     Raises:
-        ArtefactError: it is not here, or changed.
+        NotFoundError: it is not here.
+        ArtefactError: it was altered.
     """
     row = connection.execute(select(fronts.c.document, fronts.c.report).where(fronts.c.fingerprint == fingerprint)).first()
-    if row is None or hashlib.sha256(row.document).hexdigest() != fingerprint:
+    if row is None:
+        raise NotFoundError(f"no front {fingerprint[:12]} in the registry", hint="publish a policy of it, with its run")
+    if hashlib.sha256(row.document).hexdigest() != fingerprint:
         raise ArtefactError(f"no whole front {fingerprint[:12]} in the registry", hint="publish the policy again, with its run")
     return bytes(row.document), None if row.report is None else bytes(row.report)
+
+
+def stored_fronts(connection: Connection) -> list[StoredFront]:
+    """Return the fronts here, the latest first."""
+    chosen = select(evidence.c.front, evidence.c.number).where(evidence.c.front.is_not(None)).order_by(evidence.c.number)
+    numbers: dict[str, dict[int, None]] = {}
+    for fingerprint, number in connection.execute(chosen):
+        numbers.setdefault(fingerprint, {})[number] = None
+    known = connection.execute(select(fronts.c.fingerprint, fronts.c.at_us, fronts.c.by).order_by(fronts.c.at_us.desc()))
+    return [StoredFront(row.fingerprint, row.at_us, row.by, tuple(numbers.get(row.fingerprint, ()))) for row in known]
+
+
+def published_from(connection: Connection, front: str) -> bytes:
+    """Return the operating.json of a policy with a model that was published from a front.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    chosen = select(evidence.c.document).where(evidence.c.front == front, evidence.c.bundle.is_not(None)).order_by(evidence.c.number)
+    document = connection.execute(chosen.limit(1)).scalar()
+    if document is None:
+        raise NotFoundError(
+            f"no policy with a model was published from front {front[:12]}", hint="`paretune publish RUN POLICY` brings the model"
+        )
+    return bytes(document)
 
 
 _AGAIN = "copy the bundle again, or publish the policy again"

@@ -49,7 +49,7 @@ def report_sections(findings: Findings, *, charts: Mapping[str, alt.TopLevelMixi
     sections = [
         _refused(front.refusal) if front.refusal else _choice(findings, drawn(*(name for name in charts if name.startswith("front")))),
         Section("Lifts along the sweep", (), (*drawn("lifts", "picks"), policies_table(front, truth=findings.truth, minimised=turned))),
-        *([] if front.refusal else _audit(front, drawn("ladder"))),
+        *([] if front.refusal else _audit(front, drawn("ladder"), turned)),
     ]
     if front.by_cohort is not None and not front.refusal:
         sections.append(Section("Cohorts", (), (cohorts_table(front, minimised=turned),)))
@@ -82,7 +82,7 @@ def _refused(refusal: Refusal) -> Section:
     return Section(heading, tuple(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in (refusal.reason, refusal.remedy)))
 
 
-def _audit(front: Front, charts: tuple[alt.TopLevelMixin, ...]) -> list[Section]:
+def _audit(front: Front, charts: tuple[alt.TopLevelMixin, ...], minimised: frozenset[str]) -> list[Section]:
     """Return what wider and narrower pooling say of the picks."""
     if front.ladder is None:
         return []
@@ -90,14 +90,14 @@ def _audit(front: Front, charts: tuple[alt.TopLevelMixin, ...]) -> list[Section]
         "Held-out requests that were served a list like the policy's speak for it too. How much alike is fixed beforehand; here is what "
         "other choices would have said."
     )
-    return [Section("Can the pooled numbers be trusted?", (text,), (*charts, ladder_table(front, front.ladder)))]
+    return [Section("Can the pooled numbers be trusted?", (text,), (*charts, ladder_table(front, front.ladder, minimised=minimised)))]
 
 
 def _axes(config: Config) -> str:
     """Return how to read the front: which way each objective is better."""
     ways = ("to the right", "upwards")
-    turned = {objective.name: objective.direction == "minimise" for objective in config.objectives}
-    said = [f"{name} {'falls' if turned[name] else 'rises'} {way}" for name, way in zip(turned, ways, strict=False)]
+    turned, names = minimised_of(config), [objective.name for objective in config.objectives]
+    said = [f"{name} {'falls' if name in turned else 'rises'} {way}" for name, way in zip(names, ways, strict=False)]
     return f"Each point is one policy; {', '.join(said)}."
 
 
@@ -110,12 +110,12 @@ def report_figures(findings: Findings) -> Iterator[tuple[str, alt.TopLevelMixin]
             name = "front" if (across, up) == (0, 1) else f"front_{across + 1}_{up + 1}"
             yield name, front_figure(front, axes=(across, up), truth=truth, minimised=minimised)
     if any(policy.alpha is not None for policy in front.policies):
-        yield "lifts", lift_figure(front, truth=truth)
+        yield "lifts", lift_figure(front, truth=truth, minimised=minimised)
     if front.picks and not front.refusal:
         yield "picks", picks_figure(front, online=findings.online, truth=truth, minimised=minimised)
         yield "weights", weights_figure(front, surface)
         if front.ladder is not None:
-            yield "ladder", ladder_figure(front, front.ladder)
+            yield "ladder", ladder_figure(front, front.ladder, minimised=minimised)
     if findings.contribution is not None:
         tuned = tuple(surface.names[i] for i in surface.tuned)
         yield "contribution", contribution_figure(surface.names, findings.contribution, tuned=tuned)

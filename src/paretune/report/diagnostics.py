@@ -15,7 +15,7 @@ import numpy as np
 from paretune.errors import DataError
 from paretune.frontier.front import Front
 from paretune.records import Floats, Ints
-from paretune.report.figures import pick_labels
+from paretune.report.front_labels import pick_labels
 from paretune.report.tables import percent
 from paretune.report.theme import ESTIMATE, FAINT, ONLINE, TRUTH, WIDTH, finished, inline
 from paretune.surface.contribution import EngagementBins

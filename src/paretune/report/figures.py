@@ -6,7 +6,6 @@ Altair chart that is legible without its caption. Lifts are drawn in per cent of
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import altair as alt
@@ -14,8 +13,10 @@ import numpy as np
 
 from paretune.errors import DataError
 from paretune.frontier.front import Front
+from paretune.frontier.worth import PREFERRED
 from paretune.records import Bools, Floats, Ints
-from paretune.report.labels import LINE_HEIGHT, along, place_labels, text_width
+from paretune.report.front_labels import better_lines, label_layers
+from paretune.report.labels import LINE_HEIGHT
 from paretune.report.tables import Outcome, percent, signed, worded
 from paretune.report.theme import ESTIMATE, ONLINE, REFERENCE, TRUTH, WIDTH, finished, inline
 
@@ -62,7 +63,7 @@ def front_figure(
     if actual is not None and len(swept):
         layers += _truth(actual, swept, x, y, along_alpha=front.policies[swept[0]].alpha is not None)
     layers += _family(front, xy, swept, references, picked, x, y)
-    layers += _labels(front, xy, bands, actual, swept, references, picked, domain, x, y)
+    layers += label_layers(front, xy, bands, actual, swept=swept, references=references, picked=picked, domain=domain, size=_PLOT, x=x, y=y)
     chart = alt.layer(*layers).properties(width=_PLOT[0], height=_PLOT[1])
     missing = int((~drawn).sum())
     whole = int(drawn[_family_rows(front)].sum())
@@ -77,12 +78,13 @@ def front_figure(
     return finished(chart, title=_front_title(front, axes), subtitle=how)
 
 
-def lift_figure(front: Front, *, truth: Floats | None = None) -> alt.TopLevelMixin:
+def lift_figure(front: Front, *, truth: Floats | None = None, minimised: frozenset[str] = frozenset()) -> alt.TopLevelMixin:
     """Return each objective's lift along the sweep, with pointwise intervals and simultaneous bands.
 
     Args:
         front: the swept family.
         truth: (P, M) true relative lifts, where a simulated world knows them.
+        minimised: objectives of which less is better; their axes are turned, so that better is always upwards.
 
     Raises:
         DataError: the front holds no policy of the alpha family.
@@ -104,22 +106,31 @@ def lift_figure(front: Front, *, truth: Floats | None = None) -> alt.TopLevelMix
                 rows.append({**here, "line": "truth", "lift": 100 * truth[p, j]})
     lines, hues = (["estimate", "truth"], [ESTIMATE, TRUTH]) if truth is not None else (["estimate"], [ESTIMATE])
     x = alt.X("alpha:Q", title=f"α: weight on {lifts.objectives[0]}", scale=alt.Scale(nice=False))
-    base = alt.Chart()
+    base, limits = alt.Chart(), _limits(rows, "lift", "low", "high")
     shade = alt.Opacity(
         "kind:O", sort=names, scale=alt.Scale(domain=names, range=[0.16, 0.26]), title=None, legend=alt.Legend(symbolType="square")
     )
-    band = base.transform_filter("isValid(datum.low)").mark_area(color=ESTIMATE).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), opacity=shade)
     colour = alt.Color("line:N", scale=alt.Scale(domain=lines, range=hues), title=None)
     dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=lines, range=[[1, 0], [6, 4]][: len(lines)]), title=None)
-    line = base.transform_filter("isValid(datum.lift)").mark_line(strokeWidth=2.2)
-    line = line.encode(x, alt.Y("lift:Q", title="lift over production (%)"), color=colour, strokeDash=dash)
-    zero = base.transform_aggregate(n="count()", groupby=["objective"]).mark_rule(style="zero").encode(y=alt.datum(0))
     columns = min(len(lifts.objectives), 2)
-    panel = alt.layer(band, zero, line, data=inline(rows)).properties(width=_PLOT[0] // columns - 12, height=260)
-    chart = panel.facet(alt.Facet("objective:N", title=None, sort=list(lifts.objectives)), columns=columns)
-    good = ((lifts.estimate[swept] > 0).all(axis=1)).sum()
+
+    def panel(objective: str) -> Any:
+        scale = alt.Scale(domain=limits, reverse=objective in minimised, nice=False)
+        area = base.transform_filter("isValid(datum.low)").mark_area(color=ESTIMATE)
+        band = area.encode(x, alt.Y("low:Q", scale=scale), alt.Y2("high:Q"), opacity=shade)
+        line = base.transform_filter("isValid(datum.lift)").mark_line(strokeWidth=2.2)
+        line = line.encode(x, alt.Y("lift:Q", scale=scale, title="lift over production (%)"), color=colour, strokeDash=dash)
+        zero = base.transform_aggregate(n="count()").mark_rule(style="zero").encode(y=alt.datum(0))
+        layered = alt.layer(band, zero, line, data=inline([row for row in rows if row["objective"] == objective]))
+        return _headed(layered.properties(width=_PLOT[0] // columns - 32, height=260), worded(objective, minimised))
+
+    chart = alt.concat(*(panel(objective) for objective in lifts.objectives), columns=columns, spacing=20)
+    better = np.array([-1.0 if name in minimised else 1.0 for name in lifts.objectives])
+    good = ((lifts.estimate[swept] * better > 0).all(axis=1)).sum()
     title = f"{good} of {len(swept)} swept policies are estimated to improve every objective"
-    return finished(chart, title=title, subtitle=f"Zero is production. {lifts.n_rows:,} held-out requests of {lifts.n_users:,} users")
+    how = f"Zero is production. {lifts.n_rows:,} held-out requests of {lifts.n_users:,} users"
+    how += "; better is upwards" * bool(minimised.intersection(lifts.objectives))
+    return finished(chart, title=title, subtitle=how)
 
 
 def picks_figure(
@@ -131,7 +142,7 @@ def picks_figure(
         front: the swept family with its picks.
         online: lifts of the picks seen in an A/B test, in the order of the picks.
         truth: (P, M) true relative lifts, where a simulated world knows them.
-        minimised: objectives of which less is better.
+        minimised: objectives of which less is better; their axes are turned, so that better is always to the right.
 
     Raises:
         DataError: the front has no picks.
@@ -141,7 +152,7 @@ def picks_figure(
     lifts, rows = front.lifts, []
     for place, pick in enumerate(front.picks):
         for j, objective in enumerate(lifts.objectives):
-            p, here = pick.policy, {"pick": pick.label, "objective": worded(objective, minimised)}
+            p, here = pick.policy, {"pick": pick.label, "objective": objective}
             rows.append({**here, "source": "offline estimate", **_ends(lifts.estimate[p, j], lifts.band_low[p, j], lifts.band_high[p, j])})
             if online is not None:
                 rows.append({**here, "source": "online", **_ends(online.estimate[place, j], online.low[place, j], online.high[place, j])})
@@ -153,30 +164,41 @@ def picks_figure(
     colour = alt.Color("source:N", scale=alt.Scale(domain=domain, range=[styles[s][0] for s in domain]), title=None)
     shape = alt.Shape("source:N", scale=alt.Scale(domain=domain, range=[styles[s][1] for s in domain]), title=None)
     labels = list(dict.fromkeys(pick.label for pick in front.picks))
-    y = alt.Y("pick:N", sort=labels, title=None, axis=alt.Axis(labelFontSize=13, labelLimit=160, grid=False))
-    offset = alt.YOffset("source:N", sort=domain)
-    base = alt.Chart()
-    bars = base.mark_rule(strokeWidth=2.2).encode(alt.X("low:Q"), y, alt.X2("high:Q"), color=colour, yOffset=offset)
-    points = base.mark_point(filled=True, size=80, opacity=1).encode(
-        alt.X("lift:Q", title="lift over production (%)", axis=alt.Axis(grid=True, tickCount=6)),
-        y,
-        color=colour,
-        shape=shape,
-        yOffset=offset,
-        tooltip=_tips("pick", "source", "lift"),
-    )
-    zero = base.transform_aggregate(n="count()", groupby=["objective"]).mark_rule(style="zero").encode(x=alt.datum(0))
-    width = (_PLOT[0] - 50) // len(lifts.objectives) - 10
-    panel = alt.layer(zero, bars, points, data=inline(rows)).properties(width=width, height=alt.Step(20, **{"for": "offset"}))
-    order = [worded(objective, minimised) for objective in lifts.objectives]
-    chart = panel.facet(column=alt.Column("objective:N", title=None, sort=order))
+    limits, width = _limits(rows, "lift", "low", "high"), (_PLOT[0] - 50) // len(lifts.objectives) - 10
+
+    def panel(j: int, objective: str) -> alt.LayerChart:
+        names = alt.Axis(labelFontSize=13, labelLimit=160, grid=False, labels=j == 0, ticks=j == 0)
+        y = alt.Y("pick:N", sort=labels, title=None, axis=names)
+        scale = alt.Scale(domain=limits, reverse=objective in minimised, nice=False)
+        x = alt.X("lift:Q", title="lift over production (%)", scale=scale, axis=alt.Axis(grid=True, tickCount=6))
+        base = alt.Chart().encode(y, yOffset=alt.YOffset("source:N", sort=domain), color=colour)
+        bars = base.mark_rule(strokeWidth=2.2).encode(alt.X("low:Q", scale=scale), alt.X2("high:Q"))
+        points = base.mark_point(filled=True, size=80, opacity=1).encode(x, shape=shape, tooltip=_tips("pick", "source", "lift"))
+        zero = alt.Chart().transform_aggregate(n="count()").mark_rule(style="zero").encode(x=alt.datum(0))
+        layered = alt.layer(zero, bars, points, data=inline([row for row in rows if row["objective"] == objective]))
+        return _headed(layered.properties(width=width, height=alt.Step(20, **{"for": "offset"})), worded(objective, minimised))
+
+    chart = alt.hconcat(*(panel(j, objective) for j, objective in enumerate(lifts.objectives)), spacing=20)
     words = {"online": "what the A/B test saw", "truth": "the truth"}
     against = [words[source] for source in domain if source in words]
     title = "Picks: the offline estimate" + (" beside " + " and ".join(against) if against else " of each lift")
     how = f"Zero is production. Offline bars: {percent(lifts.confidence)} band over the whole sweep" + (
         "; online bars: its own" * (online is not None)
     )
+    how += "; better is to the right" * bool(minimised.intersection(lifts.objectives))
     return finished(chart, title=title, subtitle=how)
+
+
+def _headed(panel: Any, title: str) -> Any:
+    """Return a panel of a row with its own heading."""
+    return panel.properties(title=alt.TitleParams(title, anchor="middle", frame="group", fontSize=13, offset=6))
+
+
+def _limits(rows: list[dict[str, Any]], *keys: str) -> list[float]:
+    """Return limits that hold every number and zero, with some room."""
+    seen = np.array([row[key] for row in rows for key in keys if key in row and np.isfinite(row[key])] + [0.0])
+    pad = 0.05 * max(float(np.ptp(seen)), 0.1)
+    return [float(seen.min()) - pad, float(seen.max()) + pad]
 
 
 def _turned(limits: list[float], turned: bool) -> list[float]:
@@ -186,7 +208,7 @@ def _turned(limits: list[float], turned: bool) -> list[float]:
 def _front_title(front: Front, axes: tuple[int, int]) -> str:
     if not front.picks:
         return "No policy of the sweep is put forward"
-    pick = next((pick for wanted in ("constrained", "knee") for pick in front.picks if pick.label == wanted), front.picks[0])
+    pick = next((pick for wanted in PREFERRED for pick in front.picks if pick.label == wanted), front.picks[0])
     lifts = [f"{signed(front.lifts.estimate[pick.policy, j], 1)} {front.lifts.objectives[j]}" for j in axes]
     return f"The {pick.label} pick is estimated at {lifts[0]} and {lifts[1]}"
 
@@ -227,7 +249,8 @@ def _domain(points: Floats, bands: Floats) -> tuple[list[float], list[float]]:
 def _quadrant(domain: tuple[list[float], list[float]], x: alt.X, y: alt.Y) -> list[Any]:
     corner = inline([{"x": 0.0, "y": 0.0, "x2": domain[0][1], "y2": domain[1][1]}])
     area = alt.Chart(corner).mark_rect(style="better").encode(x, y, alt.X2("x2:Q"), alt.Y2("y2:Q"))
-    words = alt.Chart(corner).mark_text(style="note", align="right", baseline="top", dx=-6, dy=6, text="both better than production")
+    lines = better_lines(domain, _PLOT)
+    words = alt.Chart(corner).mark_text(style="note", align="right", baseline="top", dx=-6, dy=6, text=lines, lineHeight=LINE_HEIGHT)
     across = alt.Chart(corner).mark_rule(style="zero").encode(y=alt.Y("y:Q"))
     upwards = alt.Chart(corner).mark_rule(style="zero").encode(x=alt.X("x:Q"))
     return [area, words.encode(alt.X("x2:Q"), alt.Y("y2:Q")), across, upwards]
@@ -287,65 +310,6 @@ def _family(front: Front, xy: Floats, swept: Ints, references: Ints, picked: lis
     square = alt.Chart(inline(still)).mark_point(filled=True, shape="square", color=REFERENCE, size=110, opacity=1)
     centre = alt.Chart(inline([{"x": 0.0, "y": 0.0}])).mark_point(style="production", shape="diamond", size=170, opacity=1, filled=True)
     return [line, hollow.encode(tooltip=tips), full, square.encode(x, y, tooltip=_tips("policy", "x", "y")), centre.encode(x, y), ring]
-
-
-def _labels(
-    front: Front,
-    xy: Floats,
-    bands: Floats,
-    actual: Floats | None,
-    swept: Ints,
-    references: Ints,
-    picked: list[int],
-    domain: Any,
-    x: alt.X,
-    y: alt.Y,
-) -> list[Any]:
-    names = pick_labels(front)
-    entries = [(names[p], xy[p], "label") for p in picked] + [("production", np.zeros(2), "label")]
-    entries += [(front.policies[p].name.split(" (")[0], xy[p], "label") for p in references]  # the weights stand in the tooltip
-    paths = [xy[swept]]
-    if actual is not None and len(swept):
-        entries += [("truth", actual[swept[0]], "note"), ("estimate", xy[swept[0]], "note")]
-        paths.append(actual[swept])
-    low, span = np.array([d[0] for d in domain]), np.array([d[1] - d[0] for d in domain])
-    size = np.array(_PLOT)
-
-    def pixels(at: Floats) -> Floats:
-        return (np.asarray(at) - low) / span * size
-
-    strokes = [(a, b) for path in paths for a, b in pairwise(path)] + [
-        ((low[0], 0.0), (low[0] + span[0], 0.0)),
-        ((0.0, low[1]), (0.0, low[1] + span[1])),
-    ]
-    for p in (*picked, *references):
-        strokes += [((bands[p, 0, 0], xy[p, 1]), (bands[p, 1, 0], xy[p, 1])), ((xy[p, 0], bands[p, 0, 1]), (xy[p, 0], bands[p, 1, 1]))]
-    lines = np.concatenate([along(pixels(a), pixels(b)) for a, b in strokes if np.isfinite([*a, *b]).all()])
-    anchors = pixels(np.array([at for _, at, _ in entries]))
-    widths = np.array([text_width(text) for text, _, _ in entries])
-    marks = pixels(np.concatenate([*paths, xy[references], np.zeros((1, 2))]))
-    centres = place_labels(anchors, widths, size=_PLOT, points=marks, lines=lines)
-    half = np.stack([widths / 2, np.full(len(widths), LINE_HEIGHT / 2)], axis=1)
-    touch = np.clip(anchors, centres - half, centres + half)
-    ends = [spot / size * span + low for spot in (centres, touch, anchors)]
-    far = np.hypot(*(touch - anchors).T) > 20
-    rows = [
-        {"text": text, "style": style, "x": c[0], "y": c[1], "u": t[0], "v": t[1], "u2": a[0], "v2": a[1], "far": apart}
-        for (text, _, style), c, t, a, apart in zip(entries, *ends, far, strict=True)
-    ]
-    leader = alt.Chart(inline([row for row in rows if row["far"]])).mark_rule(style="leader")
-    layers: list[Any] = [leader.encode(alt.X("u:Q"), alt.Y("v:Q"), alt.X2("u2:Q"), alt.Y2("v2:Q"))]
-    for style in ("label", "note"):
-        layers.append(alt.Chart(inline([row for row in rows if row["style"] == style])).mark_text(style=style).encode(x, y, text="text:N"))
-    return layers
-
-
-def pick_labels(front: Front) -> dict[int, str]:
-    """Return the label of each picked policy; a policy picked twice carries both."""
-    labels: dict[int, str] = {}
-    for pick in front.picks:
-        labels[pick.policy] = f"{labels[pick.policy]} = {pick.label}" if pick.policy in labels else pick.label
-    return labels
 
 
 def _ends(lift: float, low: float, high: float) -> dict[str, float]:

@@ -65,16 +65,16 @@ def render_report(sections: Sequence[Section], *, title: str, lead: str = "") ->
             specification = _specification(block)
             specification.pop("config", None)  # the page chooses light or dark
             described = specification.get("description", "")
-            blocks.append({"table": None, "number": drawn, "description": described, "specification": _script_json(specification)})
+            blocks.append({"table": None, "number": drawn, "description": described, "specification": script_json(specification)})
             drawn += 1
         prepared.append({"heading": section.heading, "text": section.text, "blocks": blocks})
     return template.render(
         title=title,
         lead=lead,
         sections=prepared,
-        library=_library() if drawn else None,
-        themes=_script_json({"light": theme(), "dark": theme(dark=True)}),
-        on_dark=_script_json(ON_DARK),
+        library=drawing_library() if drawn else None,
+        themes=script_json({"light": theme(), "dark": theme(dark=True)}),
+        on_dark=script_json(ON_DARK),
     )
 
 
@@ -110,13 +110,13 @@ def _version() -> str:
 
 
 @cache
-def _library() -> Markup:
+def drawing_library() -> Markup:
     """Return Vega, Vega-Lite and vega-embed as one script, safe to stand inside a script element."""
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _version())
     return Markup(script.replace("</script", "<\\/script").replace("<!--", "<\\!--"))  # noqa: S704
 
 
-def _script_json(value: Any) -> Markup:
+def script_json(value: Any) -> Markup:
     """Return JSON that cannot end the script element it stands in, whatever its strings hold."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     for sign in "<>&\u2028\u2029":

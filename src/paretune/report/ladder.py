@@ -7,13 +7,19 @@ import numpy as np
 
 from paretune.frontier.front import Front
 from paretune.frontier.ladder import Ladder
-from paretune.report.figures import pick_labels
-from paretune.report.tables import MISSING, Table, signed
+from paretune.report.front_labels import pick_labels
+from paretune.report.tables import MISSING, NORMAL_95, Table, signed, worded
 from paretune.report.theme import ESTIMATE, FAINT, finished, inline
 
 
-def ladder_table(front: Front, ladder: Ladder) -> Table:
-    """Return each pick's lift on every rung, and whether pooled residuals depend on the distance to the pick's action."""
+def ladder_table(front: Front, ladder: Ladder, *, minimised: frozenset[str] = frozenset()) -> Table:
+    """Return each pick's lift on every rung, and whether pooled residuals depend on the distance to the pick's action.
+
+    Args:
+        front: with picks.
+        ladder: of the same policies.
+        minimised: objectives of which less is better; they say so.
+    """
     labels, lifts = pick_labels(front), front.lifts
     picked = [p for p in sorted(labels) if np.isfinite(ladder.estimate[:, p]).any()]
     fires = ladder.suspicious(picked)
@@ -23,7 +29,7 @@ def ladder_table(front: Front, ladder: Ladder) -> Table:
             cells = [_with_error(ladder.estimate[r, p, j], ladder.std_error[r, p, j]) for r in range(len(ladder.rungs))]
             z, p_value = ladder.bias_z[p, j], ladder.bias_p[p, j]
             tested = MISSING if np.isnan(z) else f"z {z:+.1f}, p {p_value:.2g}".replace("-", "−") + (" ✗" if fires[place, j] else "")
-            rows.append((labels[p] if j == 0 else "", objective, *cells, tested, signed(ladder.shift[p, j])))
+            rows.append((labels[p] if j == 0 else "", worded(objective, minimised), *cells, tested, signed(ladder.shift[p, j])))
     heads = [f"{rung} (the estimate)" if r == ladder.speaks else rung for r, rung in enumerate(ladder.rungs)]
     columns = ("pick", "objective", *heads, "bias left", "would move it by")
     note = (
@@ -50,18 +56,18 @@ def ladder_warning(front: Front, ladder: Ladder) -> str:
     )
 
 
-def ladder_figure(front: Front, ladder: Ladder) -> alt.TopLevelMixin:
-    """Return the picks' lifts on every rung with 95 % intervals, one panel per objective."""
+def ladder_figure(front: Front, ladder: Ladder, *, minimised: frozenset[str] = frozenset()) -> alt.TopLevelMixin:
+    """Return the picks' lifts on every rung with 95 % intervals, one panel per objective; those of which less is better say so."""
     labels = pick_labels(front)
     order = list(ladder.rungs)
     rows = [
         {
             "pick": labels[p],
-            "objective": objective,
+            "objective": worded(objective, minimised),
             "rung": rung,
             "lift": 100 * ladder.estimate[r, p, j],
-            "low": 100 * (ladder.estimate[r, p, j] - 1.96 * ladder.std_error[r, p, j]),
-            "high": 100 * (ladder.estimate[r, p, j] + 1.96 * ladder.std_error[r, p, j]),
+            "low": 100 * (ladder.estimate[r, p, j] - NORMAL_95 * ladder.std_error[r, p, j]),
+            "high": 100 * (ladder.estimate[r, p, j] + NORMAL_95 * ladder.std_error[r, p, j]),
             "speaks": r == ladder.speaks,
         }
         for p in labels
@@ -77,7 +83,7 @@ def ladder_figure(front: Front, ladder: Ladder) -> alt.TopLevelMixin:
     panels = alt.layer(line, point).properties(width=200, height=22 * len(order))
     chart = panels.facet(
         row=alt.Row("pick:N", title=None, sort=list(labels.values()), header=alt.Header(labelAngle=0, labelAlign="left")),
-        column=alt.Column("objective:N", title=None, sort=list(front.lifts.objectives)),
+        column=alt.Column("objective:N", title=None, sort=[worded(objective, minimised) for objective in front.lifts.objectives]),
     )
     speaks = ladder.rungs[ladder.speaks]
     how = [f"Blue: the estimate ({speaks}), fixed beforehand; grey: wider and narrower pooling, down to exact hits", "Bars: 95 % intervals"]

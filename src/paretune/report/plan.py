@@ -12,10 +12,9 @@ from typing import Any
 from paretune.explore.planner import ESTIMATORS, Estimator, Option, Plan
 from paretune.report.html import Section, save_figures, write_report
 from paretune.report.planner_figures import count_words, plan_figure, short_percent, time_words
-from paretune.report.tables import Table, interval, signed
+from paretune.report.tables import Table, signed, with_error
 
 PAGE, FIGURES = "plan.html", "figures"
-NORMAL_95 = 1.96
 
 
 def plan_tables(plan: Plan) -> tuple[Table, ...]:
@@ -60,8 +59,7 @@ def cost_table(plan: Plan) -> Table:
     rows = []
     if plan.cost is not None:
         for rate, lift, error in zip(plan.rates, plan.cost.relative.tolist(), plan.cost.std_error.tolist(), strict=True):
-            half = NORMAL_95 * error
-            rows.append((rate.objective, interval(lift, lift - half, lift + half), signed(lift * plan.share, 3)))
+            rows.append((rate.objective, with_error(lift, error), signed(lift * plan.share, 3)))
     columns = ("objective", "explored request against production (95 %)", f"all traffic at {short_percent(plan.share)}")
     return Table("Cost of exploring", columns, tuple(rows), "Mean logged reward of exploration rows over that of production rows.")
 
@@ -70,6 +68,10 @@ def plan_sentences(plan: Plan) -> tuple[str, ...]:
     """Return the answer in sentences: what was asked, what would be enough, what exploring costs."""
     asked, lift = plan.asked(), short_percent(plan.aim.lift)
     said = [_can(plan, asked) + "."]
+    judged = f"These rows are held out to judge one policy, named beforehand, against production ({short_percent(plan.aim.power)} power)"
+    said.append(
+        f"{judged}; rows that train come on top. `paretune sweep` and `paretune worth` answer other questions and name other numbers."
+    )
     if asked.days > plan.days:
         if plan.resolved() == plan.resolved():
             said.append(f"In {plan.days:g} days that resolves {short_percent(plan.resolved())}.")
@@ -83,6 +85,12 @@ def plan_sentences(plan: Plan) -> tuple[str, ...]:
             said.append(f"To resolve {lift} within {plan.days:g} days {verb}: plan more days, or a larger lift.")
     elif asked.days != asked.days:
         said.append("The traffic is not known, so days are not: give --traffic, or a log.")
+    if plan.strays:
+        far = "far more" if plan.logged_share > plan.share else "far less"
+        said.append(
+            f"The log explores {short_percent(plan.logged_share)} of its rows, {far} than the {short_percent(plan.share)} planned with: "
+            "days are for the latter (--share, else exploration.share)."
+        )
     if plan.cost is None:
         said.append("What exploring costs is unknown: it takes a log with exploration and production rows.")
     return tuple(said)
@@ -119,6 +127,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "confidence": plan.aim.confidence,
         "estimator": plan.estimator.name,
         "requests_per_day": plan.requests_per_day,
+        "logged_share": plan.logged_share,
         "days": plan.days,
         "rates": {rate.objective: rate.mean for rate in plan.rates},
         "asked": {**option(plan.asked()), "resolved_in_days": plan.resolved()},

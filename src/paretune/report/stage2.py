@@ -14,11 +14,10 @@ import numpy as np
 from paretune.explore.stage2 import DESIGNS, Stage2
 from paretune.report.html import Section, save_figures, write_report
 from paretune.report.planner_figures import short_percent
-from paretune.report.tables import MISSING, Table, interval, signed
+from paretune.report.tables import MISSING, NORMAL_95, Table, signed, with_error
 from paretune.report.theme import ESTIMATE, REFERENCE, WIDTH, finished, inline
 
 PAGE, FIGURES = "stage2.html", "figures"
-NORMAL_95 = 1.96
 _INNER = WIDTH - 70
 
 
@@ -39,8 +38,8 @@ def stage2_tables(found: Stage2, share: float) -> tuple[Table, ...]:
         costs = []
         for j, objective in enumerate(found.objectives):
             for d, design in enumerate(DESIGNS):
-                lift, half = float(found.cost.relative[d, j]), NORMAL_95 * float(found.cost.std_error[d, j])
-                cell = interval(lift, lift - half, lift + half)
+                lift = float(found.cost.relative[d, j])
+                cell = with_error(lift, float(found.cost.std_error[d, j]))
                 costs.append((objective if d == 0 else "", design, cell, signed(lift * share, 3)))
         heads = ("objective", "design", "explored request against production (95 %)", f"all traffic at {short_percent(share)}")
         tables.append(Table("Cost of exploring", heads, tuple(costs), "From logged rewards, weighted to each design."))

@@ -15,6 +15,7 @@ from paretune.records import Floats
 
 MISSING = "–"
 EXPECTED = "to expect"
+NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ def interval(estimate: float, low: float, high: float, digits: int = 2) -> str:
         return signed(estimate, digits)
     ends = [signed(end, digits).removesuffix(" %") for end in (low, high)]
     return f"{signed(estimate, digits)} ({ends[0]} … {ends[1]})"
+
+
+def with_error(estimate: float, std_error: float) -> str:
+    """Return an estimate with its 95 % interval by the normal approximation."""
+    return interval(estimate, estimate - NORMAL_95 * std_error, estimate + NORMAL_95 * std_error)
 
 
 def worded(objective: str, minimised: frozenset[str]) -> str:
@@ -110,8 +116,9 @@ def picks_table(
     )
     if expected is not None:
         note += (
-            " What to expect, and P(degrading), allow for the picks having been picked for looking good: estimates are shrunk towards "
-            "production, as far as the sweep itself says one must."
+            " What to expect, and P(degrading), allow for the picks having been picked for looking good: what a policy gains at its own "
+            "trade-off is pulled towards what its neighbours gain and towards nothing, as far as the sweep itself says one must; "
+            "the lift of a single objective may move either way."
         )
     return Table("Operating policies put forward", tuple(columns), tuple(rows), note)
 
@@ -153,15 +160,12 @@ def cohorts_table(front: Front, *, minimised: frozenset[str] = frozenset()) -> T
     found, lifts = front.by_cohort, front.lifts
     if found is None:
         raise DataError("the front tells nothing by cohort", hint="sweep a log with two cohorts or more")
-    labels: dict[int, list[str]] = {}
-    for pick in front.picks:
-        labels.setdefault(pick.policy, []).append(pick.label)
-    rows = []
+    labels, rows = front.labels(), []
     for place, p in enumerate(found.policies):
         for g, cohort in enumerate(found.cohorts):
             numbers = (found.estimate[g, place], found.band_low[g, place], found.band_high[g, place])
             cells = (interval(*ends) for ends in zip(*numbers, strict=True))
-            rows.append((", ".join(labels.get(int(p), [])) if g == 0 else "", cohort, f"{int(found.hits[g, place]):,}", *cells))
+            rows.append((", ".join(labels.get(int(p), ())) if g == 0 else "", cohort, f"{int(found.hits[g, place]):,}", *cells))
     columns = (
         "pick",
         "cohort",
@@ -187,7 +191,7 @@ def policies_table(front: Front, *, truth: Floats | None = None, minimised: froz
         rows.append(tuple(row))
     columns = ["policy", "kind", "not dominated", "rows that speak"] + ["P(on the front)"] * (expected is not None)
     for objective in lifts.objectives:
-        columns += [f"{worded(objective, minimised)} lift (band)"] + [f"{objective} truth"] * (truth is not None)
+        columns += [f"{worded(objective, minimised)} lift (band)"] + [f"{worded(objective, minimised)} truth"] * (truth is not None)
     note = f"Not dominated: no other policy of the sweep is better in every objective with {percent(lifts.confidence)} confidence."
     return Table("All policies of the sweep", tuple(columns), tuple(rows), note)
 

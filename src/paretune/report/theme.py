@@ -85,6 +85,7 @@ def theme(*, dark: bool = False) -> dict[str, Any]:
         "style": {
             "label": {"color": ink, "fontSize": 12.5, "fontWeight": 600},
             "note": {"color": soft, "fontSize": 12, "fontStyle": "italic"},
+            "halo": {"stroke": paper, "strokeWidth": 4, "strokeOpacity": 0.9, "strokeJoin": "round"},
             "zero": {"color": soft, "strokeWidth": 1.2},
             "leader": {"color": soft, "strokeWidth": 0.8},
             "better": {"color": ONLINE, "fillOpacity": 0.16 if dark else 0.1},

@@ -12,24 +12,24 @@ import altair as alt
 from paretune.frontier.front import Front
 from paretune.frontier.worth import Comparison, Worth
 from paretune.records import PRODUCTION
-from paretune.report.tables import Table, interval, percent, signed
+from paretune.report.tables import Table, interval, percent, signed, worded
 from paretune.report.theme import ESTIMATE, REFERENCE, WIDTH, finished, inline
 
 VALUE = "value"
 
 
-def standings_table(front: Front, worth: Worth) -> Table:
-    """Return the lifts over production of static, cohort and personalised policies, one row each."""
+def standings_table(front: Front, worth: Worth, *, minimised: frozenset[str] = frozenset()) -> Table:
+    """Return the lifts over production of static, cohort and personalised policies, one row each; columns say where less is better."""
     lifts, rows = front.lifts, []
     for role, p in worth.standings:
         cells = [interval(lifts.estimate[p, j], lifts.low[p, j], lifts.high[p, j]) for j in range(len(lifts.objectives))]
         cells = ["0" for _ in cells] if p == PRODUCTION else cells
         rows.append((role, front.policies[p].name, *cells, f"{int(lifts.hits[p]):,}"))
-    note = (
-        f"Lifts over production on the same {lifts.n_rows:,} held-out rows, each with its own {percent(lifts.confidence)} interval; "
-        "of an objective of which less is better, a fall is good."
+    note = f"Lifts over production on the same {lifts.n_rows:,} held-out rows, each with its own {percent(lifts.confidence)} interval" + (
+        "; where lower is better, a fall is good." if minimised else "."
     )
-    return Table("What each kind of weights gains", ("weights", "policy", *lifts.objectives, "hits"), tuple(rows), note)
+    names = (worded(name, minimised) for name in lifts.objectives)
+    return Table("What each kind of weights gains", ("weights", "policy", *names, "hits"), tuple(rows), note)
 
 
 def comparisons_table(front: Front, worth: Worth) -> Table:

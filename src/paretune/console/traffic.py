@@ -1,0 +1,122 @@
+"""Asks decision services for their metrics, once a second. An edge: HTTP, Prometheus's format, threads, the clock.
+
+The rule: a service that does not answer is named, and never waited for longer than its deadline; without services nothing is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from paretune.console.live import Counted, Live, Sample, between
+from paretune.errors import ConfigError
+
+DEADLINE_S = 0.5
+EVERY_S = 1.0
+KEPT = 601  # samples: ten minutes
+_DECISIONS, _LATENCY, _REFUSED = "paretune_decisions_total", "paretune_decision_latency_seconds_bucket", "paretune_refused_total"
+
+
+def read_metrics(text: str) -> Counted:
+    """Return what a service's metrics say.
+
+    Args:
+        text: in Prometheus's text format.
+
+    Raises:
+        ValueError: it is not in that format.
+    """
+    decisions: dict[tuple[str, str], float] = {}
+    within: dict[float, float] = {}
+    single: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == _DECISIONS:
+                decisions[sample.labels["reason"], sample.labels["arm"]] = sample.value
+            elif sample.name == _LATENCY:
+                within[float(sample.labels["le"])] = sample.value
+            elif sample.name == _REFUSED:
+                single[_REFUSED] = single.get(_REFUSED, 0.0) + sample.value
+            else:
+                single[sample.name] = sample.value
+    return Counted(
+        decisions,
+        within,
+        single.get(_REFUSED, 0.0),
+        int(single.get("paretune_plan_version", 0)),
+        bool(single.get("paretune_ready", 0)),
+        int(single.get("paretune_open_breakers", 0)),
+    )
+
+
+class Traffic:
+    """What decision services did lately; for any number of threads."""
+
+    def __init__(self, services: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Name the services; nothing is asked before `start` or `ask`.
+
+        Args:
+            services: addresses such as http://127.0.0.1:8077.
+            clock: seconds that never go back.
+
+        Raises:
+            ConfigError: one is no address.
+        """
+        for service in services:
+            if httpx.URL(service).scheme not in {"http", "https"} or not httpx.URL(service).host:
+                raise ConfigError(f"{service!r} is no address of a decision service", hint="write http://HOST:PORT")
+        self.services = tuple(service.rstrip("/") for service in services)
+        self._clock = clock
+        self._samples: deque[Sample] = deque(maxlen=KEPT)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Ask once a second from now on."""
+        if self.services and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="paretune-traffic", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._stopped.set()
+
+    def ask(self) -> Sample:
+        """Ask every service now, and keep the answer."""
+        heard: dict[str, Counted] = {}
+        with httpx.Client(timeout=DEADLINE_S, trust_env=False) as client:
+            for service in self.services:
+                try:
+                    heard[service] = read_metrics(client.get(f"{service}/metrics").raise_for_status().text)
+                except (httpx.HTTPError, ValueError):
+                    continue
+        sample = Sample(self._clock(), heard, tuple(service for service in self.services if service not in heard))
+        self._samples.append(sample)
+        return sample
+
+    def latest(self) -> Sample | None:
+        """Return the last sample, None before the first."""
+        return self._samples[-1] if self._samples else None
+
+    def last(self, seconds: float) -> Live | None:
+        """Return what happened in about the last seconds; None before there are two samples."""
+        samples = tuple(self._samples)
+        if len(samples) < 2:
+            return None
+        first = next(sample for sample in samples if sample.at_s >= samples[-1].at_s - seconds - EVERY_S / 2)
+        return between(first if first is not samples[-1] else samples[-2], samples[-1])
+
+    def steps(self, *, every: int = 1) -> list[tuple[float, Live]]:
+        """Return (seconds before the last sample, what happened) between consecutive samples, the oldest first."""
+        samples = tuple(self._samples)[::-1][::every][::-1]
+        return [(samples[-1].at_s - after.at_s, between(before, after)) for before, after in pairwise(samples)]
+
+    def _run(self) -> None:
+        while not self._stopped.wait(EVERY_S):
+            self.ask()

@@ -1,0 +1,117 @@
+"""What decision services count, read and put together."""
+
+import math
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from paretune.console.live import Counted, Sample, between
+from paretune.console.pictures import live_specifications
+from paretune.console.traffic import Traffic, read_metrics
+from paretune.errors import ConfigError
+from paretune.serving.decide import Decision, Reason
+from paretune.serving.health import RuntimeState
+from paretune.serving.telemetry import Telemetry
+
+
+def decision(reason: Reason, arm: str, elapsed_s: float = 0.0004) -> Decision:
+    return Decision(request_id="r", weights=(1.0,), action=None, arm=arm, plan=3, propensity=1.0, reason=reason, elapsed_s=elapsed_s)
+
+
+def metrics(policy: int, static: int, late: int = 0, plan: int = 3) -> str:
+    telemetry = Telemetry()
+    for _ in range(policy):
+        telemetry.count(decision(Reason.POLICY, "policy-1"))
+    for _ in range(static):
+        telemetry.count(decision(Reason.STATIC, "control"))
+    for _ in range(late):
+        telemetry.count(decision(Reason.TIMEOUT, "policy-1", 0.03))
+    telemetry.refuse(422)
+    telemetry.hand_over(
+        RuntimeState(plan, "f", killed=False, bundles=(), breakers={"a": "open", "b": "closed"}, threads=1, busy=0, problems=()), None
+    )
+    return telemetry.text().decode()
+
+
+def test_what_a_service_counts_is_read_back() -> None:
+    found = read_metrics(metrics(5, 3, late=2))
+    assert found.decisions == {("POLICY", "policy-1"): 5, ("STATIC", "control"): 3, ("FALLBACK:timeout", "policy-1"): 2}
+    assert (found.plan, found.ready, found.open_breakers, found.refused) == (3, True, 1, 1)
+    assert (found.within[5e-4], found.within[0.05], found.within[math.inf]) == (8, 10, 10)
+
+
+def test_between_two_samples_only_what_came_since_counts() -> None:
+    before = Sample(0.0, {"a": read_metrics(metrics(5, 3)), "gone": read_metrics(metrics(9, 9))})
+    after = Sample(2.0, {"a": read_metrics(metrics(25, 3, late=10)), "new": read_metrics(metrics(7, 7))})
+    live = between(before, after)
+    assert dict(live.decisions) == {("POLICY", "policy-1"): 20, ("FALLBACK:timeout", "policy-1"): 10}
+    assert (live.seconds, live.total, live.share("POLICY"), live.share("FALLBACK")) == (2.0, 30, 20 / 30, 10 / 30)
+    assert (live.quantile_s(0.5), live.quantile_s(0.99)) == (5e-4, 0.05)
+
+
+def test_a_service_that_began_anew_is_counted_from_nothing() -> None:
+    live = between(Sample(0.0, {"a": read_metrics(metrics(50, 0))}), Sample(1.0, {"a": read_metrics(metrics(4, 0))}))
+    assert dict(live.decisions) == {("POLICY", "policy-1"): 4}
+    assert live.quantile_s(0.5) == 5e-4
+
+
+def test_nothing_counted_has_no_share_and_no_latency() -> None:
+    live = between(Sample(0.0, {"a": Counted({}, {})}), Sample(1.0, {"a": Counted({}, {})}))
+    assert math.isnan(live.share("POLICY"))
+    assert math.isnan(live.quantile_s(0.5))
+    assert live_specifications([(0.0, live)]) == []
+
+
+class _Service(BaseHTTPRequestHandler):
+    text = ""
+
+    def do_GET(self) -> None:
+        """Answer with the metrics that the test put here."""
+        body = self.text.encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def service() -> Iterator[tuple[str, type[_Service]]]:
+    handler = type("Handler", (_Service,), {})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", handler
+        server.shutdown()
+
+
+def test_services_are_asked_and_the_silent_ones_named(service: tuple[str, type[_Service]]) -> None:
+    address, handler = service
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        silent = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        now = iter(range(100))
+        traffic = Traffic([f"{address}/", silent], clock=lambda: float(next(now)))
+        assert (traffic.latest(), traffic.last(10), traffic.steps()) == (None, None, [])
+        handler.text = metrics(10, 0)
+        sample = traffic.ask()
+        assert (list(sample.services), sample.silent) == ([address], (silent,))
+        handler.text = metrics(40, 5)
+        traffic.ask()
+    live = traffic.last(10)
+    assert live is not None
+    assert dict(live.decisions) == {("POLICY", "policy-1"): 30, ("STATIC", "control"): 5}
+    pictures = live_specifications(traffic.steps())
+    assert [picture["title"]["text"] for picture in pictures] == ["Decisions by reason", "How long a decision takes"]
+    handler.text = "no metrics at all {"
+    assert traffic.ask().silent == (address, silent)
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    for strange in ("127.0.0.1:8077", "ftp://a", "http://"):
+        with pytest.raises(ConfigError, match="no address"):
+            Traffic([strange])
