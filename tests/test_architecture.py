@@ -82,6 +82,7 @@ EDGES = {
     "policy/tables.py": "SQLAlchemy",
     "progress.py": "the terminal, the clock",
     "frontier/archive.py": "writes and reads fronts",
+    "experiment/guarding.py": "reads logs and spools",
     "experiment/reading.py": "reads logs",
     "report/archive.py": "writes and reads run folders",
     "report/html.py": "writes the report and pictures",

@@ -22,6 +22,7 @@ from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
 from paretune.commands.export import export
+from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
 from paretune.commands.history import audit, diff, history
 from paretune.commands.init import init
@@ -78,6 +79,7 @@ COMMANDS = (
     activate,
     serve,
     readout,
+    guard,
     ramp,
     rollback,
     kill,
