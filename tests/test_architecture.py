@@ -84,6 +84,7 @@ EDGES = {
     "frontier/archive.py": "writes and reads fronts",
     "experiment/guarding.py": "reads logs and spools",
     "experiment/reading.py": "reads logs",
+    "experiment/stepping.py": "reads logs, the database",
     "report/archive.py": "writes and reads run folders",
     "report/html.py": "writes the report and pictures",
     "report/plan.py": "writes the page of a plan",

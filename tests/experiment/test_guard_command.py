@@ -10,9 +10,9 @@ import pytest
 from registries import ANNA, BERT, bundle, document
 
 from paretune.cli import main
-from paretune.commands.guard import acted, looked
 from paretune.config import Config, load_config
 from paretune.errors import ConflictError
+from paretune.experiment.stepping import acted, looked
 from paretune.experiment.watch import Step
 from paretune.policy.registry import Registry
 from paretune.sim import open_world
@@ -132,5 +132,18 @@ def test_nothing_in_force_is_nothing_to_watch(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "r.db")
     config = open_world("homefeed").config()
     (tmp_path / "paretune.toml").write_text(render_config(config), encoding="utf-8")
-    _, _, step = looked(tmp_path, load_config(tmp_path / "paretune.toml"), registry, spool=None, ramp_to=1.0)
+    _, _, step = looked(tmp_path, load_config(tmp_path / "paretune.toml"), registry, spool=None, ramp_to=1.0, now_s=0.0)
     assert step.sentence == "keep: no policy is served"
+
+
+def test_what_goes_wrong_after_many_good_days_is_not_drowned_in_them(tmp_path: Path) -> None:
+    served = Served(tmp_path, days=8)
+    world = open_world("homefeed", setting="demo", seed=5, objectives=3)
+    bad = world.surface.static.copy()
+    bad[world.objective_heads[0]] *= 2.5
+    arms = [PlayedArm("policy-1", 0.5, fixed(world, bad)), PlayedArm("control", 0.25)]
+    write_test(world, served.logs, arms, days=range(8, 9), requests_per_day=5_000, seed=6)
+    situation, _, step = looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=START + 9 * DAY_S)
+    found = next(one for one in situation.watched if one.name == "p2p")
+    assert (found.state, step.action) == ("breached", "kill")
+    assert found.value < -0.1  # of the last day alone: over all days it is a tenth of that

@@ -1,12 +1,14 @@
 """What guardrails see of a plan in force, read out of logs and spooled decisions. An edge: reads logs.
 
-The rule: a step is judged by what came after it began, arm against control over the same time. Rewards come from the joined log; what the
-service did (fallbacks, lateness, silence) from its spool where that is at hand, since decisions are there before their rewards are.
+The rules: a step is judged by what came after it began, arm against control over the same time. A sequence begins with the step and another
+with each day of it, so that what goes wrong on the twentieth day is not drowned in nineteen good ones; the k-th of them gets alpha
+6 / (pi k)^2. Rewards come from the joined log; what the service did (fallbacks, lateness, silence) from its spool where that is at hand,
+since decisions are there before their rewards are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import polars as pl
 
 from paretune.config import Config, Features
 from paretune.errors import ConfigError, DataError
-from paretune.experiment.guardrails import Limit, Watched, alpha_of_step, watch_lifts, watch_shares
+from paretune.experiment.guardrails import BREACHED, Limit, Watched, alpha_of_step, watch_lifts, watch_shares
 from paretune.experiment.lifts import Ratio
 from paretune.experiment.metrics import metrics_of
 from paretune.experiment.moments import Moments, user_moments
@@ -88,9 +90,13 @@ def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, alpha: fl
     if not control or arm.name not in exposed.units:
         return (), [f"nobody in {arm.name if control else 'an arm of static weights to compare with'}"], 0
     place = np.array([exposed.arms.index(control), exposed.arms.index(arm.name)])
-    moments = exposed.moments().of_arms(place)
     metrics = metrics_of(config, exposed.columns, sessions=test.whole)
-    watched = watch_lifts(moments, metrics, alpha=alpha, planned_users=config.rollout.planned_users)
+    watched = _worst(
+        watch_lifts(
+            exposed.moments(since=day).of_arms(place), metrics, alpha=alpha_of_step(alpha, k), planned_users=config.rollout.planned_users
+        )
+        for k, day in enumerate(exposed.days, start=1)
+    )
     return watched, _split(exposed, plan, control, arm), min(exposed.units[control], exposed.units[arm.name])
 
 
@@ -109,16 +115,31 @@ def _service(decisions: pl.DataFrame, config: Config, arm: Arm, alpha: float) ->
     mine = decisions.filter(pl.col(ARM) == arm.name)
     if not len(mine):
         return ()
-    per_user = mine.group_by(names.user, maintain_order=True).agg(
+    day = pl.col(names.ts).dt.epoch("d")
+    per_day = mine.group_by(names.user, day.alias("day"), maintain_order=True).agg(
         pl.len().cast(pl.Float64),
         pl.col(names.reason).str.starts_with(REASON_FALLBACK).sum().cast(pl.Float64).alias(FALLBACKS),
         (pl.col(ELAPSED) > 1000 * rollout.late_ms).sum().cast(pl.Float64).alias(LATE),
     )
-    columns = per_user.select("len", FALLBACKS, LATE).to_numpy()
-    moments: Moments = user_moments(np.arange(len(columns)), np.zeros(len(columns), np.int64), columns, arms=1)
+
+    def since(first: int) -> Moments:
+        columns = per_day.filter(pl.col("day") >= first).group_by(names.user).agg(pl.col("len", FALLBACKS, LATE).sum())
+        numbers = columns.select("len", FALLBACKS, LATE).to_numpy()
+        return user_moments(np.arange(len(numbers)), np.zeros(len(numbers), np.int64), numbers, arms=1)
+
     limits = [Limit(FALLBACKS, Ratio(FALLBACKS, 1, 0), rollout.fallback_pct / 100), Limit(LATE, Ratio(LATE, 2, 0), rollout.late_pct / 100)]
     timed = mine[ELAPSED].is_not_null().any()
-    return watch_shares(moments, limits if timed else limits[:1], alpha=alpha, planned_users=rollout.planned_users)
+    chosen, days = limits if timed else limits[:1], sorted(per_day["day"].unique())
+    return _worst(
+        watch_shares(since(first), chosen, alpha=alpha_of_step(alpha, k), planned_users=rollout.planned_users)
+        for k, first in enumerate(days, start=1)
+    )
+
+
+def _worst(looks: Iterable[tuple[Watched, ...]]) -> tuple[Watched, ...]:
+    """Return each guardrail as the whole step sees it, or as the first later beginning does that sees a breach."""
+    by_name = zip(*looks, strict=True)
+    return tuple(next((one for one in alike if one.state == BREACHED), alike[0]) for alike in by_name)
 
 
 def _rewards(logs: Path, config: Config, since_us: int) -> Counted | None:

@@ -59,9 +59,10 @@ class Exposure:
     units: dict[str, int]  # assigned units by arm
     explored: dict[str, float]  # share of explored requests by arm
 
-    def moments(self, *, until: int | None = None, cohort: int | None = None) -> Moments:
-        """Return the moments of all that users did until the end of a day, of everybody or of one cohort."""
+    def moments(self, *, since: int | None = None, until: int | None = None, cohort: int | None = None) -> Moments:
+        """Return the moments of all that users did from the beginning of a day until the end of one, of everybody or of one cohort."""
         rows = np.ones(len(self.day), dtype=np.bool_) if until is None else self.day <= until
+        rows &= True if since is None else self.day >= since
         size = len(self.user)
         there = np.bincount(self.place[rows], minlength=size) > 0
         if cohort is not None:
