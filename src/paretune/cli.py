@@ -32,6 +32,7 @@ from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.publish import publish
 from paretune.commands.readout import readout
+from paretune.commands.rehearse import rehearse
 from paretune.commands.report import report
 from paretune.commands.rollout import activate, kill, ramp, release, rollback
 from paretune.commands.serve import serve
@@ -93,6 +94,7 @@ COMMANDS = (
     account,
     token,
     continuous,
+    rehearse,
     report,
     version,
 )  # in the order of the journey

@@ -76,42 +76,73 @@ def write_test(
         seed: of the traffic.
         progress: told the share done.
     """
-    names, grid = [*(arm.name for arm in arms), DEFAULT], len(world.surface.actions) - 1
-    choosers = [arm.choose for arm in arms]
+    total = 0
+    for done, day in enumerate(days):
+        rng, n_sessions = stream(seed, "test", world.name, day), max(1, round(requests_per_day / REQUESTS_PER_SESSION))
+        frame = arm_columns(world, arms, n_sessions, day=day, tested=done >= before, explore_share=explore_share, salt=salt, rng=rng)
+        write_day(folder, EPOCH_DAY + day, frame.to_dict())
+        total += len(frame)
+        progress((done + 1) / len(days), f"day {day}")
+    return total
+
+
+def arm_columns(
+    world: World,
+    arms: Sequence[PlayedArm],
+    n_sessions: int,
+    *,
+    day: int,
+    tested: bool = True,
+    explore_share: float = 0.0,
+    salt: str = "arms",
+    candidates: bool = False,
+    first: int = 0,
+    rng: np.random.Generator,
+) -> pl.DataFrame:
+    """Return the log rows of some sessions of a day whose users are in arms.
+
+    Args:
+        world: whose users answer.
+        arms: see `write_test`.
+        n_sessions: that begin.
+        day: since the world began.
+        tested: False serves everybody the static weights, in no arm.
+        explore_share: share of requests explored uniformly, in every arm alike.
+        salt: of the split of users.
+        candidates: log them with explored requests.
+        first: number of the first session and of the first request within the day.
+        rng: source of the traffic.
+    """
+    names, grid = np.array([*(arm.name for arm in arms), DEFAULT]), len(world.surface.actions) - 1
+    chosen_by = np.array([arm.choose is not None for arm in arms] + [False])
 
     def placed(user: Ints) -> Ints:
+        if not arms:
+            return np.zeros(len(user), dtype=np.int64)
         found = arm_of(hash_integers(user), shares=[arm.share for arm in arms], salt=salt)
         return np.where(found == OUTSIDE, len(arms), found)
 
-    def served(arrivals: Arrivals, rng: np.random.Generator, *, tested: bool) -> Choice:
+    def served(arrivals: Arrivals, rng: np.random.Generator) -> Choice:
         n, arm = len(arrivals), placed(arrivals.user)
         action, weights = np.full(n, PRODUCTION, dtype=np.int32), np.tile(world.surface.static, (n, 1))
-        for index, choose in enumerate(choosers):
+        for index, played in enumerate(arms):
             rows = np.flatnonzero(arm == index)
-            if tested and choose is not None and len(rows):
-                choice = choose(arrivals.take(rows), rng)
+            if tested and played.choose is not None and len(rows):
+                choice = played.choose(arrivals.take(rows), rng)
                 action[rows], weights[rows] = choice.action, choice.weights
         explored = rng.random(n) < explore_share
         action[explored] = rng.integers(1, grid + 1, int(explored.sum()))
         weights[explored] = world.surface.actions[action[explored]]
         return Choice(action, weights, np.where(explored, 1 / grid, 1.0), explored)
 
-    total = 0
-    for done, day in enumerate(days):
-        tested, rng, written = done >= before, stream(seed, "test", world.name, day), 0
-        frames: list[pl.DataFrame] = []
-        n_sessions = max(1, round(requests_per_day / REQUESTS_PER_SESSION))
-        for wave in sessions(world, n_sessions, day=day, choose=lambda a, r, t=tested: served(a, r, tested=t), rng=rng):  # type: ignore[misc]
-            columns = log_columns(world, wave, first_session=0, first_request=written, candidates=False)
-            arm = placed(wave.arrivals.user)
-            chosen = np.array([choose is not None for choose in [*choosers, None]])[arm] & tested
-            reason = np.where(chosen, schema.REASON_POLICY, schema.REASON_STATIC)
-            columns["reason"] = pl.Series(np.where(wave.choice.explored, schema.REASON_EXPLORE, reason))
-            columns[ARM] = pl.Series(np.where(tested, np.array(names)[arm], ""))
-            columns["action"] = pl.Series(wave.choice.action).set(pl.Series(wave.choice.action == OFF_GRID), None)
-            frames.append(pl.DataFrame(columns))
-            written += len(wave.arrivals)
-        write_day(folder, EPOCH_DAY + day, pl.concat(frames).to_dict())
-        total += written
-        progress((done + 1) / len(days), f"day {day}")
-    return total
+    frames, written = [], 0
+    for wave in sessions(world, n_sessions, day=day, choose=served, rng=rng):
+        columns = log_columns(world, wave, first_session=first, first_request=first + written, candidates=candidates)
+        arm = placed(wave.arrivals.user)
+        reason = np.where(chosen_by[arm] & tested, schema.REASON_POLICY, schema.REASON_STATIC)
+        columns["reason"] = pl.Series(np.where(wave.choice.explored, schema.REASON_EXPLORE, reason))
+        columns[ARM] = pl.Series(np.where(tested, names[arm], ""))
+        columns["action"] = pl.Series(wave.choice.action).set(pl.Series(wave.choice.action == OFF_GRID), None)
+        frames.append(pl.DataFrame(columns))
+        written += len(wave.arrivals)
+    return pl.concat(frames)
