@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import ConfigOption, JsonOption, say, show_json
+from paretune.commands.output import ConfigOption, JsonOption, plain, say, show_json
 from paretune.commands.registered import WHERE, RegistryOption, registry_at
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def guard(
     config: ConfigOption = Path("paretune.toml"),
     ramp_to: Annotated[float, typer.Option(min=0, max=100, help="Ramp by itself, up to this per cent of users; 0 = never.")] = 0.0,
     every_s: Annotated[float, typer.Option(min=0, help="Look again every so many seconds; 0 = once, for cron.")] = 0.0,
+    status: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write each look here, for `paretune console --guardrails FILE`.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,18 +43,22 @@ def guard(
     \b
     Examples:
       paretune guard logs --spool spool
-      paretune guard logs --spool spool --ramp-to 50 --every-s 300
+      paretune guard logs --spool spool --ramp-to 50 --every-s 300 --status guard.json
       paretune guard logs --dry-run --json
     """
     from paretune.config import load_config
     from paretune.experiment.stepping import acted, looked
+    from paretune.report.html import write_whole
 
     settings, opened = load_config(config), registry_at(registry)
     while True:
         situation, number, step = looked(logs, settings, opened, spool=spool, ramp_to=ramp_to / 100, now_s=time.time())
         version = 0 if dry_run else acted(opened, step, number=number, situation=situation)
+        look = {**told(situation, step), "became": version or None}
+        if status is not None:
+            write_whole(status, json.dumps(plain(look), allow_nan=False).encode())
         if as_json:
-            show_json({**told(situation, step), "became": version or None})
+            show_json(look)
         else:
             say(step.sentence + (f"; plan {version} is in force" if version else ""))
             for one in situation.watched:
@@ -66,6 +74,8 @@ def guard(
 def told(situation: Situation, step: Step) -> dict[str, Any]:
     """Return both for programs."""
     return {
+        "at_us": int(1e6 * time.time()),
+        "plan": situation.version,
         "action": step.action,
         "reasons": list(step.reasons),
         "users": situation.users,
