@@ -45,7 +45,7 @@ class Script:
     served_days: int = 14  # after that
     explore_share: float = 0.6  # of requests, while nothing is served
     learning_per_day: int = 16_000  # requests while exploring
-    serving_per_day: int = 12_000
+    serving_per_day: int = 24_000
     parts: int = 6  # looks of the guardrails per day
     first_share: float = 0.05
     control: float = 0.25

@@ -1,9 +1,8 @@
 """What guardrails see of a plan in force, read out of logs and spooled decisions. An edge: reads logs.
 
 The rules: a step is judged by what came after it began, arm against control over the same time. A sequence begins with the step and another
-with each day of it, so that what goes wrong on the twentieth day is not drowned in nineteen good ones; the k-th of them gets alpha
-6 / (pi k)^2. Rewards come from the joined log; what the service did (fallbacks, lateness, silence) from its spool where that is at hand,
-since decisions are there before their rewards are.
+with each day of it, so that what goes wrong on the twentieth day is not drowned in nineteen good ones. Rewards come from the joined log;
+what the service did (fallbacks, lateness, silence) from its spool where that is at hand, since decisions are there before their rewards.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import polars as pl
 
 from paretune.config import Config, Features
 from paretune.errors import ConfigError, DataError
-from paretune.experiment.guardrails import BREACHED, Limit, Watched, alpha_of_step, watch_lifts, watch_shares
+from paretune.experiment.guardrails import BREACHED, Limit, Watched, alpha_of_sequence, watch_lifts, watch_shares
 from paretune.experiment.lifts import Ratio
 from paretune.experiment.metrics import metrics_of
 from paretune.experiment.moments import Moments, user_moments
@@ -35,6 +34,19 @@ FALLBACKS, LATE = "fallbacks", "late decisions"
 
 
 @dataclass(frozen=True, slots=True)
+class Spending:
+    """How the sequences of one guardrail share its alpha: they are counted by the days and steps of the ramp that went before."""
+
+    alpha: float
+    offset: int  # to add to a day, so that the first sequence of the ramp is number 1
+    horizon: int
+
+    def on(self, day: int) -> float:
+        """Return the part of the sequence that begins on a day."""
+        return alpha_of_sequence(self.alpha, max(1, int(day) + self.offset), horizon=self.horizon)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What was seen of a step."""
 
@@ -44,7 +56,7 @@ class Seen:
     newest_us: int | None  # time of the latest decision; None without a spool, or where it is empty
 
 
-def seen_of(logs: Path, config: Config, plan: Plan, *, since_us: int, step: int, spool: Path | None = None) -> Seen:
+def seen_of(logs: Path, config: Config, plan: Plan, *, since_us: int, ramp_us: int, step: int, spool: Path | None = None) -> Seen:
     """Return what guardrails see of every policy arm of a plan.
 
     Args:
@@ -52,7 +64,8 @@ def seen_of(logs: Path, config: Config, plan: Plan, *, since_us: int, step: int,
         config: objectives, guardrails, rollout.
         plan: in force.
         since_us: when it came into force, microseconds since 1970.
-        step: of the ramp, from 1; each step has its part of alpha.
+        ramp_us: when the first step of the ramp began.
+        step: of the ramp, from 1.
         spool: of the decision service; None takes what the log says of fallbacks and lateness.
 
     Raises:
@@ -67,18 +80,18 @@ def seen_of(logs: Path, config: Config, plan: Plan, *, since_us: int, step: int,
     doubts: list[str] = []
     users: list[int] = []
     statements = len(arms) * (len(config.objectives) + 3)  # sessions, fallbacks and lateness beside the objectives
-    alpha = alpha_of_step(1 - config.evaluation.confidence, step) / max(1, statements)
+    spent = Spending((1 - config.evaluation.confidence) / max(1, statements), step - ramp_us // DAY_US, config.rollout.planned_days)
     for arm in arms:
         named = f"{arm.name}, " if len(arms) > 1 else ""
-        lifts, doubt, count = _lifts(test, config, plan, arm, alpha)
-        found = [*lifts, *_service(decisions, config, arm, alpha)]
+        lifts, doubt, count = _lifts(test, config, plan, arm, spent)
+        found = [*lifts, *_service(decisions, config, arm, spent)]
         watched += [Watched(f"{named}{one.name}", one.value, one.low, one.high, one.limit, one.state) for one in found]
         doubts += doubt
         users.append(count)
     return Seen(tuple(watched), tuple(doubts), min(users, default=0), newest)
 
 
-def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, alpha: float) -> tuple[tuple[Watched, ...], list[str], int]:
+def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, spent: Spending) -> tuple[tuple[Watched, ...], list[str], int]:
     """Return the metrics of an arm against its control, what is doubtful about the comparison, and the users of the smaller side."""
     if test is None:
         return (), ["no rows since the step began"], 0
@@ -92,10 +105,8 @@ def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, alpha: fl
     place = np.array([exposed.arms.index(control), exposed.arms.index(arm.name)])
     metrics = metrics_of(config, exposed.columns, sessions=test.whole)
     watched = _worst(
-        watch_lifts(
-            exposed.moments(since=day).of_arms(place), metrics, alpha=alpha_of_step(alpha, k), planned_users=config.rollout.planned_users
-        )
-        for k, day in enumerate(exposed.days, start=1)
+        watch_lifts(exposed.moments(since=day).of_arms(place), metrics, alpha=spent.on(day), planned_users=config.rollout.planned_users)
+        for day in exposed.days
     )
     return watched, _split(exposed, plan, control, arm), min(exposed.units[control], exposed.units[arm.name])
 
@@ -109,7 +120,7 @@ def _split(exposed: Exposure, plan: Plan, control: str, arm: Arm) -> list[str]:
     return [f"the split of users is not the planned one (p = {ratio.p_value:.1g})"] if ratio.failed else []
 
 
-def _service(decisions: pl.DataFrame, config: Config, arm: Arm, alpha: float) -> tuple[Watched, ...]:
+def _service(decisions: pl.DataFrame, config: Config, arm: Arm, spent: Spending) -> tuple[Watched, ...]:
     """Return the shares of an arm's requests that fell back or were late, against their limits."""
     names, rollout = config.logs.columns, config.rollout
     mine = decisions.filter(pl.col(ARM) == arm.name)
@@ -130,10 +141,7 @@ def _service(decisions: pl.DataFrame, config: Config, arm: Arm, alpha: float) ->
     limits = [Limit(FALLBACKS, Ratio(FALLBACKS, 1, 0), rollout.fallback_pct / 100), Limit(LATE, Ratio(LATE, 2, 0), rollout.late_pct / 100)]
     timed = mine[ELAPSED].is_not_null().any()
     chosen, days = limits if timed else limits[:1], sorted(per_day["day"].unique())
-    return _worst(
-        watch_shares(since(first), chosen, alpha=alpha_of_step(alpha, k), planned_users=rollout.planned_users)
-        for k, first in enumerate(days, start=1)
-    )
+    return _worst(watch_shares(since(first), chosen, alpha=spent.on(first), planned_users=rollout.planned_users) for first in days)
 
 
 def _worst(looks: Iterable[tuple[Watched, ...]]) -> tuple[Watched, ...]:

@@ -40,7 +40,7 @@ def looked(
         return found, 0, next_step(found, config.rollout)
     began, number = past[0], numbers[-1]
     step = 1 + next((i for i, one in enumerate(past) if one.operation != "ramp"), len(past) - 1)
-    seen = seen_of(logs, config, plan, since_us=began.at_us, step=step, spool=spool)
+    seen = seen_of(logs, config, plan, since_us=began.at_us, ramp_us=past[step - 1].at_us, step=step, spool=spool)
     wanted = _next_share(plan, number, ramp_to)
     age_s = (now_us - began.at_us) / 1e6
     silent_s = 0.0 if spool is None else age_s if seen.newest_us is None else (now_us - seen.newest_us) / 1e6
