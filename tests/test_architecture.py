@@ -73,6 +73,7 @@ EDGES = {
     "logs/parquet.py": "reads and writes logs",
     "policy/database.py": "the database, threads",
     "policy/migrations/": "the database",
+    "policy/outcomes.py": "the database, the clock",
     "policy/reader.py": "the database",
     "policy/register.py": "the database, the clock",
     "policy/registry.py": "the database, the clock",
