@@ -120,6 +120,13 @@ def kept_ledger(entries: Sequence[Entry], *, confidence: float = 0.95) -> Ledger
     return Ledger(tuple(entries), accounts, together, confidence)
 
 
+def covered(entry: Entry, *, confidence: float) -> bool | None:
+    """Return whether an outcome lies inside its promise and the errors of both; None where an error is unknown."""
+    error = float(np.hypot(entry.predicted.std_error, entry.seen.std_error))
+    gap = abs(entry.seen.estimate - entry.predicted.estimate)
+    return bool(gap <= ndtri(0.5 + confidence / 2) * error) if np.isfinite(error) else None
+
+
 def shrunk(prediction: Lift, ledger: Ledger, *, objective: str) -> tuple[Lift, Account | None]:
     """Return a promise times the slope of earlier ones, and the account that says so; as it is, and None, where none does.
 
