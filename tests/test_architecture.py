@@ -86,6 +86,7 @@ EDGES = {
     "experiment/reading.py": "reads logs",
     "report/archive.py": "writes and reads run folders",
     "report/html.py": "writes the report and pictures",
+    "report/ledger.py": "writes the page of a ledger",
     "report/plan.py": "writes the page of a plan",
     "report/readout.py": "writes the page of a readout",
     "report/stage2.py": "writes the page of stage 2",

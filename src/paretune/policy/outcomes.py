@@ -103,7 +103,7 @@ class OutcomeRegister(PolicyRegister):
             last = connection.execute(select(func.max(outcomes.c.seq))).scalar() or 0
             made: list[Outcome] = []
             for each in seen:
-                promise = _promise(promised.evidence, each.objective)
+                promise = promise_of(promised.evidence, each.objective)
                 if promise is None:
                     continue
                 about = (last + len(made) + 1, version, number, revision, each.objective, each.minimised)
@@ -149,7 +149,7 @@ def _promised(connection: Connection, number: int, *, before_us: int) -> tuple[i
     return row.revision, decode_operating(bytes(row.document), source=f"policy {number}")
 
 
-def _promise(promised: Evidence, objective: str) -> tuple[float, float | None, float | None, float | None] | None:
+def promise_of(promised: Evidence, objective: str) -> tuple[float, float | None, float | None, float | None] | None:
     """Return estimate, error and ends of a promised lift, None where none was given."""
     if objective not in promised.objectives:
         return None
