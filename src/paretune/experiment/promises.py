@@ -49,7 +49,7 @@ def entries_in(text: str, *, source: str) -> tuple[Entry, ...]:
     if missing or unknown:
         what = f"lacks the columns {missing}" if missing else f"has columns that mean nothing here: {unknown}"
         raise DataError(f"{source} {what}", hint=f"columns are {', '.join(NEEDED)}; and if you have them {', '.join(OPTIONAL)}")
-    return tuple(_row({str(k).strip(): v for k, v in row.items()}, f"{source}, line {rows.line_num}") for row in rows)
+    return tuple(_row({(name or "").strip(): cell for name, cell in row.items()}, f"{source}, line {rows.line_num}") for row in rows)
 
 
 def _entry(outcome: Outcome) -> Entry:
@@ -69,7 +69,7 @@ def _row(row: Mapping[str, object], where: str) -> Entry:
     minimised = cells.get("minimised", "").lower()
     if minimised not in _YES | _NO:
         raise DataError(f"{where}: minimised is {minimised!r}", hint="write yes or no")
-    if None in row or not (cells["release"] and cells["objective"]):
+    if "" in cells or not (cells["release"] and cells["objective"]):
         raise DataError(f"{where}: a cell too many, or a release or objective without a name", hint="one cell per column")
     return Entry(
         cells["release"],

@@ -51,9 +51,8 @@ def _why(account: Account) -> str:
     name = "all objectives together" if account.name == TOGETHER else account.name
     if account.answer == OVERSTATED:
         slope = account.slope
-        return f"of what was promised of {name}, tests saw {slope.slope:.2f} times as much ({slope.low:.2f} … {slope.high:.2f})".replace(
-            "-", "−"
-        )
+        times = f"{slope.slope:.2f} times ({slope.low:.2f} … {slope.high:.2f})".replace("-", "−")
+        return f"tests saw {times} what was promised of {name}"
     return f"only {percent(account.coverage.value)} of the outcomes of {name} lie where their promises said"
 
 
