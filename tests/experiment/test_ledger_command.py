@@ -154,3 +154,12 @@ def test_a_file_that_is_none_exits_and_says_why(tmp_path: Path, capsys: pytest.C
     assert "no UTF-8" in capsys.readouterr().err
     assert main(["ledger", "--registry", str(tmp_path / "none.db")]) == 2
     assert "there is no registry" in capsys.readouterr().err
+
+
+def test_the_page_shows_what_the_command_prints_of_the_paper_s_releases(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "--from", str(PAPER)]) == 4
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    page = (PAPER.parents[2] / "docs" / "experiment.md").read_text(encoding="utf-8")
+    shown = page.split("$ paretune ledger --from examples/ledger/paper.csv\n")[1].split("\n```")[0].splitlines()
+    assert len(shown) > 6
+    assert [line for line in shown if line not in printed] == []
