@@ -197,3 +197,19 @@ def _alarms(slope: float, rounds: int, objectives: Sequence[str]) -> float:
 def test_true_promises_are_seldom_doubted_and_doubled_ones_mostly_are() -> None:
     assert _alarms(1.0, 500, ("save", "p2p", "hide")) < 0.05
     assert _alarms(0.5, 200, ("save", "p2p", "hide")) > 0.8
+
+
+@pytest.mark.slow
+def test_intervals_hold_where_all_arms_of_a_test_share_what_its_control_did() -> None:
+    rng, rounds, true = np.random.default_rng(8), 300, np.linspace(-0.05, 0.10, 8)
+    held = np.zeros(3)
+    for _ in range(rounds):
+        entries = []
+        for t in range(5):
+            control, sweep = 0.007 * rng.normal(), 0.004 * rng.normal()
+            for x in true:
+                promised, seen = x + sweep + 0.002 * rng.normal(), x + control + 0.004 * rng.normal()
+                entries.append(entry(promised, seen, error=np.hypot(0.004, 0.002), seen_error=np.hypot(0.007, 0.004), test=f"test {t}"))
+        told = kept_ledger(entries).together
+        held += [told.slope.low <= 1 <= told.slope.high, told.line.low <= 1 <= told.line.high, told.level.low <= 0 <= told.level.high]
+    assert (held / rounds > 0.92).all()

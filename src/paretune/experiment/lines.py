@@ -20,7 +20,7 @@ from scipy.special import ndtri, stdtrit
 from paretune.errors import DataError
 from paretune.records import Floats
 
-_ANGLES = 2_000  # of the scan over all slopes; Q has few valleys, none narrower than its errors
+_ANGLES = 720  # of the scan over all slopes; with equal errors Q has one valley, with unequal ones few
 _FLAT = 1e-12  # of an angle
 
 
