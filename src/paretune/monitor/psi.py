@@ -80,16 +80,24 @@ def shift_between(reference: Floats, current: Floats) -> Shift:
         return Shift(0.0, 0.0, 1.0, *shares)
     p, q = (_smoothed(counts.sum(axis=0)) for counts in (old, new))
     pooled = _smoothed(old.sum(axis=0) + new.sum(axis=0))
-    influence = _influence(new) - _influence(old)
-    scaled = influence / np.sqrt(pooled)
-    occupied = int((old.sum(axis=1) + new.sum(axis=1) > 0).sum())
-    covariance = scaled.T @ scaled * occupied / max(1, occupied - 1)
-    trace, square = float(np.trace(covariance)), float(np.square(covariance).sum())
     psi = stability_index(p, q)
+    noise, p_value = chance_of_square(psi, (_influence(new) - _influence(old)) / np.sqrt(pooled))
+    return Shift(psi, noise, p_value, *shares)
+
+
+def chance_of_square(square: float, influence: Floats) -> tuple[float, float]:
+    """Return what chance makes of a sum of squared differences: its mean, and the p-value of what was seen.
+
+    Args:
+        square: sum_b d_b^2 as seen.
+        influence: (C, B) what each cluster of users adds to d; its covariance is that of d where there is no difference.
+    """
+    occupied = int((influence != 0).any(axis=1).sum())
+    covariance = influence.T @ influence * occupied / max(1, occupied - 1)
+    trace, squares = float(np.trace(covariance)), float(np.square(covariance).sum())
     if trace <= 0:
-        return Shift(psi, 0.0, 1.0 if psi == 0 else 0.0, *shares)
-    p_value = float(chi2.sf(psi * trace / square, trace**2 / square))
-    return Shift(psi, trace, p_value, *shares)
+        return 0.0, 1.0 if square == 0 else 0.0
+    return trace, float(chi2.sf(square * trace / squares, trace**2 / squares))
 
 
 def discoveries(p_values: Floats, *, level: float) -> Bools:
