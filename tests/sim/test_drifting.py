@@ -6,7 +6,7 @@ import pytest
 from paretune.errors import ConfigError
 from paretune.seeds import stream
 from paretune.sim import open_world
-from paretune.sim.drifting import Drift, open_drifting
+from paretune.sim.drifting import Disturbance, open_drifting
 from paretune.sim.homefeed import HEADS, Homefeed
 from paretune.sim.memory import draw_log
 from paretune.sim.response import ranker_scores, sigmoid, true_probabilities
@@ -22,9 +22,15 @@ def arrived(world: World, *, day: int, n: int = 400) -> Arrivals:
 
 
 @pytest.mark.parametrize(
-    "drift", [Drift(7, scale=(("save", 2.0),)), Drift(7, logit=(("save", 0.5),)), Drift(7, relearned=True), Drift(7, season=1.0)]
+    "drift",
+    [
+        Disturbance(7, scale=(("save", 2.0),)),
+        Disturbance(7, logit=(("save", 0.5),)),
+        Disturbance(7, relearned=True),
+        Disturbance(7, season=1.0),
+    ],
 )
-def test_before_its_day_a_drift_changes_no_number(drift: Drift) -> None:
+def test_before_its_day_a_drift_changes_no_number(drift: Disturbance) -> None:
     world = open_drifting("homefeed", drift, seed=3)
     plain, drifting = (draw_log(each, 300, seed=2, days=2, explore_share=0.5) for each in (PLAIN, world))
     np.testing.assert_array_equal(plain.user, drifting.user)
@@ -35,26 +41,26 @@ def test_before_its_day_a_drift_changes_no_number(drift: Drift) -> None:
 
 
 def test_a_drift_of_nothing_is_the_undisturbed_world_after_its_day_too() -> None:
-    world = open_drifting("homefeed", Drift(0), seed=3)
+    world = open_drifting("homefeed", Disturbance(0), seed=3)
     np.testing.assert_array_equal(draw_log(PLAIN, 300, seed=2).rewards, draw_log(world, 300, seed=2).rewards)
 
 
 def test_a_rescaled_head_has_its_scores_multiplied_and_nothing_else_changes() -> None:
-    world = open_drifting("homefeed", Drift(7, scale=(("save", 2.0),)), seed=3)
+    world = open_drifting("homefeed", Disturbance(7, scale=(("save", 2.0),)), seed=3)
     old, new = (ranker_scores(arrived(each, day=8), each.catalogue) for each in (PLAIN, world))
     np.testing.assert_allclose(new[..., SAVE], np.minimum(2 * old[..., SAVE], 1), rtol=1e-6)
     np.testing.assert_array_equal(np.delete(new, SAVE, axis=2), np.delete(old, SAVE, axis=2))
 
 
 def test_a_shifted_head_moves_by_as_much_in_log_odds_and_keeps_its_ranks() -> None:
-    world = open_drifting("homefeed", Drift(7, logit=(("p2p", -0.7),)), seed=3)
+    world = open_drifting("homefeed", Disturbance(7, logit=(("p2p", -0.7),)), seed=3)
     head = HEADS.index("p2p")
     old, new = (ranker_scores(arrived(each, day=8), each.catalogue)[..., head].astype(float) for each in (PLAIN, world))
     np.testing.assert_allclose(np.log(new / (1 - new)) - np.log(old / (1 - old)), -0.7, atol=1e-3)
 
 
 def test_a_relearned_ranker_makes_other_errors_of_the_same_size_and_the_truth_stays() -> None:
-    world = open_drifting("homefeed", Drift(7, relearned=True), seed=3)
+    world = open_drifting("homefeed", Disturbance(7, relearned=True), seed=3)
     old, new = arrived(PLAIN, day=8, n=4000), arrived(world, day=8, n=4000)
     np.testing.assert_array_equal(old.theta_true, new.theta_true)
     items = np.tile(np.arange(5), (len(old), 1))
@@ -79,7 +85,7 @@ def test_a_refresh_draws_nothing_else_anew() -> None:
 
 
 def test_a_season_brings_more_of_the_first_cohort_and_the_first_intent() -> None:
-    world = open_drifting("homefeed", Drift(7, season=1.0), seed=3)
+    world = open_drifting("homefeed", Disturbance(7, season=1.0), seed=3)
     before, after = arrived(world, day=1, n=4000), arrived(world, day=8, n=4000)
     for name in ("cohort", "intent"):
         old, new = (np.bincount(getattr(each, name), minlength=3) for each in (before, after))
@@ -87,7 +93,7 @@ def test_a_season_brings_more_of_the_first_cohort_and_the_first_intent() -> None
 
 
 def test_sessions_go_on_under_the_new_ranker() -> None:
-    world = open_drifting("homefeed", Drift(0, scale=(("save", 3.0),), relearned=True), seed=3)
+    world = open_drifting("homefeed", Disturbance(0, scale=(("save", 3.0),), relearned=True), seed=3)
     waves = list(sessions(world, 300, day=1, choose=explore_uniformly(world, 0.5), rng=stream(0, "waves")))
     assert len(waves) > 1
     for wave in waves:
@@ -98,6 +104,6 @@ def test_sessions_go_on_under_the_new_ranker() -> None:
 
 def test_a_drift_of_an_unknown_head_or_of_a_world_without_a_second_ranker_is_refused() -> None:
     with pytest.raises(ConfigError, match="heads are save"):
-        open_drifting("homefeed", Drift(0, scale=(("saves", 2.0),)))
+        open_drifting("homefeed", Disturbance(0, scale=(("saves", 2.0),)))
     with pytest.raises(ConfigError, match="needs its data"):
-        open_drifting("kuairand", Drift(0, relearned=True))
+        open_drifting("kuairand", Disturbance(0, relearned=True))

@@ -60,6 +60,7 @@ class Window:
     days: tuple[int, ...]  # since 1970-01-01, increasing
     heads: tuple[str, ...]  # (m,)
     objectives: tuple[str, ...]  # (M,)
+    predicted_by: tuple[str, ...]  # (M,) the head that predicts each, "" = none
     static: Floats  # (m,) weights whose lists are watched
     k: int
     bins: Bins
@@ -159,6 +160,7 @@ def window_from(plain: Mapping[str, Any]) -> Window:
             tuple(map(int, plain["days"])),
             tuple(map(str, plain["heads"])),
             tuple(map(str, plain["objectives"])),
+            tuple(map(str, plain["predicted_by"])),
             np.array(plain["static"], dtype=np.float64),
             int(plain["k"]),
             bins,
@@ -177,6 +179,7 @@ def window_plain(window: Window) -> dict[str, Any]:
         "days": list(window.days),
         "heads": list(window.heads),
         "objectives": list(window.objectives),
+        "predicted_by": list(window.predicted_by),
         "static": window.static.tolist(),
         "k": window.k,
         "bins": window.bins.plain(),

@@ -1,6 +1,6 @@
 """A world that changes on a day: the ranker is refreshed, or other people come with other intents.
 
-Three disturbances, each an option, alone or together, from `Drift.from_day` on:
+Three disturbances, each an option, alone or together, from `Disturbance.from_day` on:
 
 - `scale` and `logit`: a refresh recalibrates heads. Scores are multiplied (to at most 1), or shifted in log odds; what a head ranks first
   stays first, but a weight on it means something else.
@@ -29,7 +29,7 @@ DRAWN_PER_KEPT = 5  # arrivals of which a season keeps one
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class Disturbance:
     """What changes, and when."""
 
     from_day: int  # days since the world began
@@ -42,7 +42,7 @@ class Drift:
 class Drifting:
     """A world, and what becomes of it; see the module's first lines."""
 
-    def __init__(self, before: World, drift: Drift, *, after: World | None = None) -> None:
+    def __init__(self, before: World, drift: Disturbance, *, after: World | None = None) -> None:
         """Disturb a world.
 
         Args:
@@ -100,7 +100,9 @@ class Drifting:
         return replace(arrivals, theta_ranker=theta, pool=pool, ranker_scale=self._scale)
 
 
-def open_drifting(name: str, drift: Drift, *, setting: str = "", seed: int = 0, data: Path | None = None, objectives: int = 2) -> World:
+def open_drifting(
+    name: str, drift: Disturbance, *, setting: str = "", seed: int = 0, data: Path | None = None, objectives: int = 2
+) -> World:
     """Return a world that changes; arguments as of `open_world`.
 
     Raises:
