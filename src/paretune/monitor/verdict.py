@@ -6,8 +6,8 @@
 - retrain: the world moved, and there are enough.
 
 The rule: causes come before what follows from them. New errors of the ranker or new visitors make every other number move, so they are
-named first; a rescaled head moves lists, contribution shares, rewards and how they go with predictions, which re-anchoring takes back; rewards that moved while neither
-state nor heads did mean that people answer differently.
+named first; a rescaled head moves lists, contribution shares, rewards and how these go with predictions, all of which re-anchoring takes
+back; rewards that moved while neither state nor heads did mean that people answer differently.
 """
 
 from __future__ import annotations
