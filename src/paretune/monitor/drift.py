@@ -9,7 +9,7 @@
 | contribution | a head's share of utility under the static weights | >= 5 points |
 | reward | mean reward of production rows | >= 5 % |
 | calibration | observed over predicted reward of production's lists | factor outside 1/1.1 ... 1.1 |
-| correlation | of reward and prediction on production rows | a fifth of it lost or won |
+| agreement | slope of reward on prediction, each in units of its mean: no thinning or rescaling changes it | a quarter lost or won |
 | actions | PSI of what the policy's arm serves | PSI less noise >= 0.1 |
 | exploration | rows per action over what the propensities say | >= 5 % off |
 | gain | slope of measured on predicted gain of the policy | below half |
@@ -43,14 +43,14 @@ SEGMENTS_SD = 0.1
 SHARE_POINTS = 0.05
 REWARD_CHANGE = 0.05
 CALIBRATION = 1.1
-CORRELATION = 0.2
+AGREEMENT = 0.25
 OFF_PROPENSITY = 0.05
 SLOPE = 0.5
 SMALLEST_SHARE = 0.02  # of utility; smaller heads alarm nobody
 FEWEST_ROWS = 100.0  # of a policy's arm, of a segment, of production rows; fewer are not compared
 
 Aspect = Literal[
-    "state", "scale", "segments", "shape", "contribution", "reward", "calibration", "correlation", "actions", "exploration", "gain"
+    "state", "scale", "segments", "shape", "contribution", "reward", "calibration", "agreement", "actions", "exploration", "gain"
 ]
 
 
@@ -142,7 +142,7 @@ def compare(
         findings += _heads(reference, recalibration, psi=psi)
         findings += _contributions(reference, current)
         if not recalibration.settled:
-            notes.append("the factors of the heads did not settle: the lists within reach of the grid do not bring the earlier scales back")
+            notes.append("the factors of the heads did not settle: no lists within the grid's ranges bring the earlier scales back")
     findings += _rewards(reference, current, notes)
     findings += _predictions(reference, current, notes)
     findings += _actions(reference, current, notes, psi=psi)
@@ -275,21 +275,21 @@ def _rewards(reference: Window, current: Window, notes: list[str]) -> list[Findi
 
 
 def _predictions(reference: Window, current: Window, notes: list[str]) -> list[Finding]:
-    """Return how rewards stand to what the ranker predicted of production's lists: as a ratio, and as a correlation."""
+    """Return how rewards stand to what the ranker predicted of production's lists: as a ratio, and as a slope."""
     before, now = reference.sums.predicted, current.sums.predicted
     if min(before[:, 0, 0].sum(), now[:, 0, 0].sum()) < FEWEST_ROWS:
         notes.append("heads were not compared with rewards: production rows need served_scores, and objectives a head")
         return []
     found = []
     for j, objective in enumerate(reference.objectives):
-        for aspect, function in (("calibration", _log_ratio), ("correlation", _correlation)):
+        for aspect, function in (("calibration", _log_ratio), ("agreement", _agreement)):
             (old, left), (new, right) = (_of_moments(sums[:, j], function) for sums in (before, now))
             p_value = _two_sided(new - old, float(_clustered((right - left)[:, None])[0]), reference.sums.heads, current.sums.heads)
             if aspect == "calibration":
                 found.append(Finding("calibration", objective, exp(old), exp(new), abs(new - old), log(CALIBRATION), p_value))
             else:
                 size = abs(new - old) / abs(old) if old else 0.0
-                found.append(Finding("correlation", objective, old, new, size, CORRELATION, p_value))
+                found.append(Finding("agreement", objective, old, new, size, AGREEMENT, p_value))
     return found
 
 
@@ -362,14 +362,14 @@ def _log_ratio(mean: Floats) -> float:
     return log(max(float(mean[1]), 1e-12) / max(float(mean[2]), 1e-12))
 
 
-def _correlation(mean: Floats) -> float:
-    _, r, h, rh, hh, rr = mean.tolist()
-    spread = (rr - r * r) * (hh - h * h)
-    return (rh - r * h) / sqrt(spread) if spread > 0 else 0.0
+def _agreement(mean: Floats) -> float:
+    _, r, h, rh, hh = mean.tolist()
+    spread = hh - h * h
+    return (rh - r * h) / spread * h / r if spread > 0 and r > 0 else 0.0
 
 
 def _of_moments(sums: Floats, function: Callable[[Floats], float]) -> tuple[float, Floats]:
-    """Return a function of mean moments (6,), and what each cluster adds to its error (C,), by the delta method."""
+    """Return a function of mean moments (5,), and what each cluster adds to its error (C,), by the delta method."""
     total = float(sums[:, 0].sum())
     mean = sums.sum(axis=0) / total
     gradient = np.zeros(len(mean))

@@ -7,8 +7,9 @@ of today's candidates are those of the reference where a rescaling is all that h
 
     ln c_j = mean ln |h_j| over today's lists under w / c  -  mean ln |h_j| over the reference's lists under w
 
-by damped steps. The rule: candidates are the union of the grid's lists, so factors are found as long as w / c stays within reach of the
-grid; what does not settle is said. A shift in log odds is a factor for small probabilities, and near enough for the heads of a feed.
+by damped steps. The rule: candidates are the union of the grid's lists, so factors can be believed as long as w / c, or a multiple of it,
+lies within the grid's ranges; what lies beyond, or does not settle, is said. A shift in log odds is a factor for small probabilities, and
+near enough for the heads of a feed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Recalibration:
     """How the scales of the heads moved."""
 
     factor: Floats  # (m,) current over reference; 1 = as it was
-    settled: bool  # False: the lists within reach do not bring the reference's scales back
+    settled: bool  # False: no lists within the grid's ranges bring the reference's scales back
     heads: HeadSums  # of the current window with scores divided by the factors
 
 
@@ -86,9 +87,17 @@ def recalibrated(reference: Window, listed: Listed) -> Recalibration:
         now = _sums(reference, listed, np.exp(log_factor))
         miss = now.size.sum(axis=0) / now.rows.sum() - wanted
         if np.abs(miss).max() < SETTLED:
-            return Recalibration(np.exp(log_factor), True, now)
+            return Recalibration(np.exp(log_factor), _within_reach(reference, np.exp(log_factor)), now)
         log_factor = log_factor + STEP * miss
     return Recalibration(np.exp(log_factor), False, _sums(reference, listed, np.exp(log_factor)))
+
+
+def _within_reach(reference: Window, factor: Floats) -> bool:
+    """Say whether some multiple of w / c lies within the ranges of all tuned heads; a multiple makes the same lists."""
+    low, high = reference.ranges.T
+    tuned = high > low
+    wanted = (reference.static / factor)[tuned]
+    return bool((low[tuned] / wanted).max() <= (high[tuned] / wanted).min())
 
 
 def _sums(reference: Window, listed: Listed, factor: Floats) -> HeadSums:

@@ -20,7 +20,7 @@ from paretune.monitor.drift import Drift, Finding
 
 Answer = Literal["serve", "re-anchor", "collect", "retrain"]
 Cause = Literal["nothing", "rescaled heads", "ranker errors", "visitors", "answers", "exploration", "gains"]
-ENOUGH = 0.5  # of the reference window's exploration rows
+ENOUGH = 1 / 3  # of the reference window's exploration rows; in simulated worlds a quarter of the rows learned about three quarters as much
 EXPLAINED = 1 / 3  # of a head's factor that must be seen as wrong calibration, where rewards tell
 
 
@@ -41,7 +41,7 @@ def judge(drift: Drift, *, enough: int | None = None) -> Verdict:
 
     Args:
         drift: from `compare`.
-        enough: exploration rows from which a model can be trained anew; by default half of the reference window's.
+        enough: exploration rows from which a model can be trained anew; by default a third of the reference window's.
     """
     rows = drift.current.exploration_rows
     enough = max(1, round(ENOUGH * drift.reference.exploration_rows)) if enough is None else enough
@@ -78,7 +78,8 @@ def _causes(drift: Drift) -> tuple[Cause, ...]:
     if drift.moved("exploration"):
         causes.append("exploration")
     state, scale = drift.moved("state", "actions"), drift.moved("scale")
-    if drift.moved("segments", "shape") or (drift.moved("correlation") and not scale):
+    unsettled = drift.recalibration is not None and not drift.recalibration.settled  # a new scale and new errors cannot be told apart
+    if drift.moved("segments", "shape") or (drift.moved("agreement") and not scale) or (scale and unsettled):
         causes.append("ranker errors")
     if state:
         causes.append("visitors")
@@ -139,8 +140,8 @@ def _sentence(each: Finding) -> str:
         case "calibration":
             mark = exp(each.threshold)
             return f"{each.name}: observed over predicted is {each.current:.2f}, {each.reference:.2f} before (mark {mark:.2f} times)"
-        case "correlation":
-            return f"{each.name}: rewards correlate {each.current:.2f} with what the ranker predicts, {each.reference:.2f} before"
+        case "agreement":
+            return f"{each.name}: rewards rise {each.current:.2f} times as fast as the ranker predicts, {each.reference:.2f} times before"
         case "exploration":
             return f"exploration: an action is served {each.current:.2f} times as often as its propensity says (p = {each.p_value:.1g})"
         case "gain":

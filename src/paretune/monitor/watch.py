@@ -12,6 +12,7 @@ current window.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def take_reference(batches: Callable[[], Iterable[Log]], config: Config) -> Wind
     objectives = tuple(objective.name for objective in config.objectives)
     heads = tuple(objective.head or "" for objective in config.objectives)
     days, sums = _observed(batches(), bins, static=surface.static, k=surface.k, actions=len(surface))
-    return Window(days, surface.names, objectives, heads, surface.static, surface.k, bins, sums)
+    ranges = np.stack([surface.actions.min(axis=0), surface.actions.max(axis=0)], axis=1)
+    return Window(days, surface.names, objectives, heads, surface.static, ranges, surface.k, bins, sums)
 
 
 def take_window(batches: Iterable[Log], reference: Window) -> tuple[Window, Listed]:
@@ -68,16 +70,7 @@ def take_window(batches: Iterable[Log], reference: Window) -> tuple[Window, List
 
     actions = reference.sums.policy.shape[1] - 1
     days, sums = _observed(passing(), reference.bins, static=reference.static, k=reference.k, actions=actions)
-    window = Window(
-        days,
-        reference.heads,
-        reference.objectives,
-        reference.predicted_by,
-        reference.static,
-        reference.k,
-        reference.bins,
-        sums,
-    )
+    window = replace(reference, days=days, sums=sums)
     return window, _joined(parts, reference)
 
 

@@ -5,7 +5,7 @@ no row and no user, so the reference of a training window can be kept as JSON fo
 
 Heads are watched on the lists that the reference's static weights make of logged candidates: per item ln |h|, averaged over the list, by
 segment; the contribution shares |w_i h_i| / sum |w_i h_i| (Eq. 11 of the paper). Rewards are watched on production rows, and against H, the
-reward that the ranker's scores of the served list predict: sums of 1, r, H, rH, H^2, r^2 say level and correlation.
+reward that the ranker's scores of the served list predict: sums of 1, r, H, rH, H^2 say level and slope.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from paretune.ope.clusters import Bag, bucket_sums, user_buckets
 from paretune.records import Candidates, Floats, Ints, Log
 
 FORMAT = 1
-MOMENTS = 6  # of rewards and predictions: 1, r, H, rH, H^2, r^2
+MOMENTS = 5  # of rewards and predictions: 1, r, H, rH, H^2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class WindowSums(Bag):
     heads: HeadSums
     produced: Floats  # (C,) production rows
     reward: Floats  # (C, M) their rewards
-    predicted: Floats  # (C, M, 6) moments, of production rows that say what the ranker predicted
+    predicted: Floats  # (C, M, 5) moments, of production rows that say what the ranker predicted
     policy: Floats  # (C, K + 1) rows of a policy's arm by action, off the grid last
     explored: Floats  # (C,) exploration rows on the grid
     drawn: Floats  # (3, K - 1) of these per grid action: count, sum 1/p, sum 1/p^2; not per cluster, they come from a random draw
@@ -62,6 +62,7 @@ class Window:
     objectives: tuple[str, ...]  # (M,)
     predicted_by: tuple[str, ...]  # (M,) the head that predicts each, "" = none
     static: Floats  # (m,) weights whose lists are watched
+    ranges: Floats  # (m, 2) least and largest weight of the grid, whose lists are logged
     k: int
     bins: Bins
     sums: WindowSums
@@ -162,6 +163,7 @@ def window_from(plain: Mapping[str, Any]) -> Window:
             tuple(map(str, plain["objectives"])),
             tuple(map(str, plain["predicted_by"])),
             np.array(plain["static"], dtype=np.float64),
+            np.array(plain["ranges"], dtype=np.float64),
             int(plain["k"]),
             bins,
             WindowSums(heads=heads, **arrays),
@@ -181,6 +183,7 @@ def window_plain(window: Window) -> dict[str, Any]:
         "objectives": list(window.objectives),
         "predicted_by": list(window.predicted_by),
         "static": window.static.tolist(),
+        "ranges": window.ranges.tolist(),
         "k": window.k,
         "bins": window.bins.plain(),
         "sums": {name: _sparse(array) for name, array in sums.items()}
@@ -218,7 +221,7 @@ def _moments(log: Log, produced: Floats, cluster: Ints) -> Floats:
         return np.zeros((CLUSTERS, m, MOMENTS))
     rows = produced & np.isfinite(log.predicted).all(axis=1)
     r, h = log.rewards[rows].astype(np.float64), log.predicted[rows].astype(np.float64)
-    return bucket_sums(np.stack([np.ones_like(r), r, h, r * h, h * h, r * r], axis=2), cluster[rows], clusters=CLUSTERS)
+    return bucket_sums(np.stack([np.ones_like(r), r, h, r * h, h * h], axis=2), cluster[rows], clusters=CLUSTERS)
 
 
 def _sparse(array: Floats) -> dict[str, Any]:
