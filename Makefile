@@ -32,7 +32,7 @@ check: $(STAMP) ## format, lint, types and the fast tests; under a minute
 	$(BIN)/pytest -m "not slow and not e2e" -n 2
 
 test: $(STAMP) ## all tests but the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 slow: $(STAMP) ## the tests that take minutes: interval coverage, long simulations
 	$(BIN)/pytest -m slow

@@ -22,6 +22,7 @@ from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
 from paretune.commands.export import export
+from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
 from paretune.commands.history import audit, diff, history
 from paretune.commands.init import init
@@ -30,6 +31,8 @@ from paretune.commands.join import join
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.publish import publish
+from paretune.commands.readout import readout
+from paretune.commands.rehearse import rehearse
 from paretune.commands.report import report
 from paretune.commands.rollout import activate, kill, ramp, release, rollback
 from paretune.commands.serve import serve
@@ -76,6 +79,8 @@ COMMANDS = (
     approve,
     activate,
     serve,
+    readout,
+    guard,
     ramp,
     rollback,
     kill,
@@ -89,6 +94,7 @@ COMMANDS = (
     account,
     token,
     continuous,
+    rehearse,
     report,
     version,
 )  # in the order of the journey

@@ -225,6 +225,21 @@ class Training(Section):
         return self
 
 
+class Rollout(Section):
+    """How a policy is watched while it is served, and when it steps back by itself."""
+
+    on_breach: Literal["kill", "rollback"] = Field(
+        "kill", description="kill = static weights for everybody; rollback = what was in force before; until a person says otherwise"
+    )
+    hold_hours: float = Field(24.0, ge=0, le=2400, description="least time at each step before the next")
+    least_users: int = Field(1000, ge=1, description="fewest users of the arm, and of its control, before the next step")
+    planned_users: int = Field(50_000, ge=100, description="users of both arms at which the watching intervals are to be narrowest")
+    fallback_pct: float = Field(2.0, gt=0, le=100, description="largest share of the arm's requests that may fall back to static weights")
+    late_ms: float = Field(50.0, gt=0, description="a decision that takes longer is late")
+    late_pct: float = Field(1.0, gt=0, le=100, description="largest share of the arm's decisions that may be late")
+    silent_min: float = Field(10.0, gt=0, description="minutes without a new row: no step forward; twice as many: a step back")
+
+
 class Config(Section):
     """The resolved configuration."""
 
@@ -237,6 +252,7 @@ class Config(Section):
     exploration: Exploration = Exploration()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
+    rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
     def _references(self) -> Self:

@@ -137,6 +137,7 @@ class Log:
         None  # (n, M) reward of the served list as the ranker's own scores predict it, NaN = unknown; None = not read
     )
     time_us: Ints | None = None  # (n,) int64 microseconds since 1970-01-01 UTC, NO_TIME where missing; None = the log has no times
+    arm: Categorical | None = None  # (n,) arm of the user, as it was logged; None = not read
 
     def __len__(self) -> int:
         return len(self.user)

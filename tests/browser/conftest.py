@@ -35,8 +35,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
+    """A browser for one test: while it lives, an event loop runs in this thread, and no other test could run one."""
     if CHROMIUM is None:
         pytest.skip("no Chromium: install Debian's package `chromium`, or name one in PARETUNE_TEST_BROWSER")
     with sync_playwright() as playwright:

@@ -1,10 +1,12 @@
 """What decision services count, read and put together."""
 
+import json
 import math
 import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +117,16 @@ def test_an_address_that_is_none_is_refused() -> None:
     for strange in ("127.0.0.1:8077", "ftp://a", "http://"):
         with pytest.raises(ConfigError, match="no address"):
             Traffic([strange])
+
+
+def test_the_last_look_of_the_guardrails_is_read_and_a_torn_one_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "guard.json"
+    assert Traffic(guardrails=file).look() is None
+    one = {"name": "hide", "state": "breached", "value": 0.4, "low": 0.1, "high": None, "limit": 0.02}
+    told = {"at_us": 1, "plan": 3, "action": "kill", "reasons": ["hide"], "users": 700, "age_s": 5.0, "guardrails": [one], "became": 4}
+    file.write_text(json.dumps(told))
+    look = Traffic(guardrails=file).look()
+    assert look is not None
+    assert (look.plan, look.action, look.guardrails[0].state) == (3, "kill", "breached")
+    file.write_text(json.dumps(told)[:40])
+    assert Traffic(guardrails=file).look() is None

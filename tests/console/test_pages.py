@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 from html.parser import HTMLParser
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from paretune.console.api import PREFIX
 from paretune.console.guard import Guarded
 from paretune.console.pages import pages
 from paretune.console.paper import is_local
+from paretune.console.traffic import Traffic
 
 # path -> least role; None = anybody. By hand.
 TABLE = {
@@ -270,3 +272,19 @@ def test_a_front_of_three_objectives_has_a_slider_for_each_floor(small: House) -
     assert at(**{"maximise": 1, "floor-0": 0, "floor-2": 0}) == "2"
     assert at(**{"maximise": 0, "floor-1": 10, "floor-2": 0}) == "none"
     assert "No policy keeps these floors" in dial(client, front, **{"maximise": 0, "floor-1": 10})
+
+
+def test_what_the_guardrails_did_is_said_where_people_look(tmp_path: Path) -> None:
+    file = tmp_path / "guard.json"
+    one = {"name": "hide", "state": "breached", "value": 0.4, "low": 0.1, "high": 0.8, "limit": 0.02}
+    told = {"at_us": 1, "plan": 1, "action": "kill", "reasons": ["hide: +40 %"], "users": 700, "guardrails": [one]}
+    file.write_text(json.dumps(told))
+    house = House(str(tmp_path / "r.db"), {"traffic": Traffic(guardrails=file)}).people()
+    operated(house)
+    house.registry.kill(by="guardrails", note="hide: +40 %")
+    client = house.session("vera")
+    assert "The guardrails stepped back:</strong> hide: +40 %" in client.get("/").text
+    live = client.get("/live").text
+    assert "+40.00 % (+10.00 … +80.00)" in live
+    assert '<span class="badge bad">breached</span>' in live
+    house.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +29,9 @@ def console(
     user_header: Annotated[str, typer.Option(metavar="NAME", help="Header in which the proxy names who it signed in; needs --proxy.")] = "",
     service: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Decision service to show on the live page; may be repeated.")
+    ] = None,
+    guardrails: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `paretune guard --status FILE` last saw, for the live page.")
     ] = None,
     idle_min: Annotated[float, typer.Option(min=1, help="Minutes after which a session that is not used ends.")] = 30.0,
     session_h: Annotated[float, typer.Option(min=0.1, help="Hours after which any session ends.")] = 12.0,
@@ -54,7 +59,7 @@ def console(
     opened = registry_at(registry, create=True)
     accounts = Accounts(opened.database, expiry=expiry)
     code = new_secret() if accounts.is_empty() else ""
-    secure, traffic = bool(believed.networks) or not _is_loopback(host), Traffic(service or [])
+    secure, traffic = bool(believed.networks) or not _is_loopback(host), Traffic(service or [], guardrails=guardrails)
     app = control_app(opened, accounts, proxy=believed, secure=secure, setup_code=code, traffic=traffic)
     address = f"http://{host}:{port}"
     if as_json:
@@ -73,7 +78,8 @@ def run_app(app: FastAPI, host: str, port: int) -> None:
     import uvicorn
 
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
-    uvicorn.Server(config).run()
+    with suppress(KeyboardInterrupt):  # the way to end it; the server has been shut down by then
+        uvicorn.Server(config).run()
 
 
 def _is_loopback(host: str) -> bool:

@@ -217,5 +217,6 @@ def _lately(who: Asked) -> dict[str, Any]:
         "sample": sample,
         "plans": plans_of(sample) if sample else [],
         "last": traffic.last(10),
+        "look": traffic.look(),
         "pictures": live_specifications(traffic.steps(every=2)) if sample else [],
     }

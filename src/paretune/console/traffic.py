@@ -1,4 +1,5 @@
-"""Asks decision services for their metrics, once a second. An edge: HTTP, Prometheus's format, threads, the clock.
+"""Asks decision services for their metrics, once a second. An edge: HTTP, Prometheus's format, a file, threads,
+the clock.
 
 The rule: a service that does not answer is named, and never waited for longer than its deadline; without services nothing is asked.
 """
@@ -10,8 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import httpx
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from paretune.console.live import Counted, Live, Sample, between
@@ -55,14 +58,39 @@ def read_metrics(text: str) -> Counted:
     )
 
 
+class Guarded(msgspec.Struct, frozen=True):
+    """One guardrail at the last look; numbers are fractions, None where too little was seen."""
+
+    name: str
+    state: str
+    value: float | None
+    low: float | None
+    high: float | None
+    limit: float
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What `paretune guard` saw last."""
+
+    at_us: int
+    plan: int
+    action: str
+    reasons: tuple[str, ...]
+    users: int
+    guardrails: tuple[Guarded, ...]
+
+
 class Traffic:
     """What decision services did lately; for any number of threads."""
 
-    def __init__(self, services: Sequence[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, services: Sequence[str] = (), *, guardrails: Path | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Name the services; nothing is asked before `start` or `ask`.
 
         Args:
             services: addresses such as http://127.0.0.1:8077.
+            guardrails: file in which `paretune guard` leaves what it saw; None = nobody looks.
             clock: seconds that never go back.
 
         Raises:
@@ -72,7 +100,7 @@ class Traffic:
             if httpx.URL(service).scheme not in {"http", "https"} or not httpx.URL(service).host:
                 raise ConfigError(f"{service!r} is no address of a decision service", hint="write http://HOST:PORT")
         self.services = tuple(service.rstrip("/") for service in services)
-        self._clock = clock
+        self._clock, self._guardrails = clock, guardrails
         self._samples: deque[Sample] = deque(maxlen=KEPT)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -103,6 +131,15 @@ class Traffic:
     def latest(self) -> Sample | None:
         """Return the last sample, None before the first."""
         return self._samples[-1] if self._samples else None
+
+    def look(self) -> Look | None:
+        """Return the last look of the guardrails; None where there is none, or its file is torn."""
+        if self._guardrails is None:
+            return None
+        try:
+            return msgspec.json.decode(self._guardrails.read_bytes(), type=Look)
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def last(self, seconds: float) -> Live | None:
         """Return what happened in about the last seconds; None before there are two samples."""

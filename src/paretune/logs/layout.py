@@ -12,12 +12,13 @@ import polars as pl
 
 from paretune.config import Config
 from paretune.errors import LogError
+from paretune.logs.decisions import ARM
 
 Schema = Mapping[str, pl.DataType]
 
 
 def needed_columns(
-    schema: Schema, config: Config, *, source: str, candidates: bool, labels: bool, predicted: bool = False
+    schema: Schema, config: Config, *, source: str, candidates: bool, labels: bool, predicted: bool = False, arms: bool = False
 ) -> tuple[str, ...]:
     """Return the columns of a file that a reader wants, each once.
 
@@ -28,6 +29,7 @@ def needed_columns(
         candidates: candidate ids and scores are wanted, and must be there.
         labels: the age of the labels is wanted where it is there.
         predicted: the head scores of the served items are wanted, and must be there.
+        arms: the arm of the user is wanted, and must be there.
 
     Returns:
         Column names; `weights` only where the file has no `action` column, since actions are trusted.
@@ -40,6 +42,7 @@ def needed_columns(
     wanted: list[tuple[str, str, str]] = [  # column, kind, configuration key
         *((getattr(names, fixed), kind, f"logs.columns.{fixed}") for fixed, kind in _fixed(candidates).items()),
         *(((names.served_scores, "vector", "logs.columns.served_scores"),) if predicted else ()),
+        *(((ARM, "category", ""),) if arms else ()),
         *((getattr(names, o), _KIND[o], f"logs.columns.{o}") for o in optional if getattr(names, o) in schema),
         *(((names.ts, "time", "logs.columns.ts"),) if names.ts in schema and _is_time(schema[names.ts]) else ()),
         *((objective.column, "number", f"objectives[{objective.name}].column") for objective in config.objectives),
@@ -55,13 +58,13 @@ def needed_columns(
         if column not in schema:
             raise LogError(
                 f"{source}: no column {column!r}; the file has {', '.join(sorted(schema))}",
-                hint=f"if the column has another name, say so in paretune.toml under {key}"
+                hint=(f"if the column has another name, say so in paretune.toml under {key}" if key else _ARMS)
                 + ("; a log without candidates is read with candidates=False" if column in listed else ""),
             )
         if not _READABLE[kind](schema[column]):
             raise LogError(
                 f"{source}: column {column!r} is {schema[column]}, expected {_EXPECTED[kind]}",
-                hint=f"write the column in that type, or name another one in paretune.toml under {key}",
+                hint="write the column in that type" + (f", or name another one in paretune.toml under {key}" if key else ""),
             )
     return tuple(dict.fromkeys(column for column, _, _ in wanted))
 
@@ -120,6 +123,7 @@ def _is_number(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)
 
 
+_ARMS = "log the arm of each request's user as a text; `paretune join` does so for decisions of `paretune serve`"
 _KIND = {"session": "id", "cohort": "category", "label_age_h": "number"}
 _READABLE: dict[str, Callable[[pl.DataType], bool]] = {
     "id": lambda d: d.is_integer() or _is_text(d) or d == pl.Binary,

@@ -60,6 +60,7 @@ class Wanted:
     labels: bool = False  # read the age of the labels
     explored_only: bool = False
     predicted: bool = False  # compute what the ranker predicted of the served list
+    arms: bool = False  # read the arm of the user
     days: tuple[int, ...] | None = None
 
 
@@ -161,18 +162,18 @@ def scan_log(
     days: Collection[int] | None = None,
     explored_only: bool = False,
     predicted: bool = False,
+    arms: bool = False,
     progress: Progress = silent,
     batch_rows: int = BATCH_ROWS,
 ) -> Iterator[Log]:
     """Yield the log in parts of one day and at most `batch_rows` rows; arguments and errors as of `read_log`.
 
-    With `predicted` the rows carry what the ranker's scores of the served items predict (`Log.predicted`).
+    With `predicted` the rows carry what the ranker's scores of the served items predict (`Log.predicted`), with `arms` the users' arms.
     Days come in order where the log has day folders, else in the order of the files.
     """
     surface = config.surface.build()
-    wanted = Wanted(
-        candidates=candidates, explored_only=explored_only, predicted=predicted, days=None if days is None else tuple(sorted(days))
-    )
+    chosen = None if days is None else tuple(sorted(days))
+    wanted = Wanted(candidates=candidates, explored_only=explored_only, predicted=predicted, arms=arms, days=chosen)
     files = [file for file in log_files(path, config) if file.day is None or wanted.days is None or file.day in wanted.days]
     for index, file in enumerate(files):
         for batch in batches(file, config, surface, wanted, batch_rows=batch_rows):
@@ -192,7 +193,9 @@ def batches(file: LogFile, config: Config, surface: Surface, wanted: Wanted, *, 
     source, names = str(file.path), config.logs.columns
     schema, total = file_schema(file)
     scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
-    columns = needed_columns(schema, config, source=source, candidates=wanted.candidates, labels=wanted.labels, predicted=wanted.predicted)
+    columns = needed_columns(
+        schema, config, source=source, candidates=wanted.candidates, labels=wanted.labels, predicted=wanted.predicted, arms=wanted.arms
+    )
     weights_too = names.weights in schema and names.weights not in columns
     day = day_expression(schema, config, source=source) if file.day is None else pl.lit(file.day, dtype=pl.Int32)
     for start in range(0, total, batch_rows):

@@ -13,6 +13,7 @@ import polars as pl
 
 from paretune.config import Config
 from paretune.logs import decode
+from paretune.logs.decisions import ARM
 from paretune.logs.reward import rewards
 from paretune.logs.schema import IDS_DTYPE, REASON_EXPLORE, REASON_FALLBACK, REASON_POLICY, WEIGHTS_DTYPE
 from paretune.records import NO_TIME, OFF_GRID, PRODUCTION, Bools, Candidates, Categorical, Floats, Ints, Log, State
@@ -82,6 +83,7 @@ def decode_rows(frame: pl.DataFrame, config: Config, surface: Surface) -> Rows:
         elected=elected,
         predicted=_predicted(frame[names.served_scores], config, len(surface.heads)) if names.served_scores in frame else None,
         time_us=_times(frame[names.ts]) if names.ts in frame else None,
+        arm=decode.categorical(frame[ARM]) if ARM in frame else None,
     )
     return Rows(log, pl.DataFrame(facts))
 

@@ -1,0 +1,87 @@
+"""`paretune guard`: guardrails that act on the plan in force. An edge: the terminal, logs, the registry, the clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paretune.commands.output import ConfigOption, JsonOption, plain, say, show_json
+from paretune.commands.registered import WHERE, RegistryOption, registry_at
+
+if TYPE_CHECKING:
+    from paretune.experiment.watch import Situation, Step
+
+UNSETTLED = 4  # exit code: it holds, or stepped back
+
+
+def guard(
+    logs: Annotated[Path, typer.Argument(metavar="LOGS", help="Joined log of what is served, with arms; fresh rows may be unripe.")],
+    *,
+    registry: RegistryOption = WHERE,
+    spool: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Spool of the decision service: fallbacks, lateness and silence are seen at once.")
+    ] = None,
+    config: ConfigOption = Path("paretune.toml"),
+    ramp_to: Annotated[float, typer.Option(min=0, max=100, help="Ramp by itself, up to this per cent of users; 0 = never.")] = 0.0,
+    every_s: Annotated[float, typer.Option(min=0, help="Look again every so many seconds; 0 = once, for cron.")] = 0.0,
+    status: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write each look here, for `paretune console --guardrails FILE`.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch the plan in force; step back when a guardrail is breached, and ramp only while all hold.
+
+    Objectives against the control arm, guardrails of paretune.toml, fallbacks and lateness are watched by confidence sequences, so
+    that looking often raises no false alarm. What a step back does is rollout.on_breach; after one, only a person goes forward
+    again (`paretune release`, `ramp`, `activate`). Exits 4 where the plan is held or stepped back.
+
+    \b
+    Examples:
+      paretune guard logs --spool spool
+      paretune guard logs --spool spool --ramp-to 50 --every-s 300 --status guard.json
+      paretune guard logs --dry-run --json
+    """
+    from paretune.config import load_config
+    from paretune.experiment.stepping import acted, looked
+    from paretune.report.html import write_whole
+
+    settings, opened = load_config(config), registry_at(registry)
+    while True:
+        situation, number, step = looked(logs, settings, opened, spool=spool, ramp_to=ramp_to / 100, now_s=time.time())
+        version = 0 if dry_run else acted(opened, step, number=number, situation=situation)
+        look = {**told(situation, step), "became": version or None}
+        if status is not None:
+            write_whole(status, json.dumps(plain(look), allow_nan=False).encode())
+        if as_json:
+            show_json(look)
+        else:
+            say(step.sentence + (f"; plan {version} is in force" if version else ""))
+            for one in situation.watched:
+                say(f"  {one.state:9s} {one.sentence}")
+        if not every_s:
+            break
+        time.sleep(every_s)
+    opened.close()
+    if step.action not in {"keep", "ramp"}:
+        raise typer.Exit(UNSETTLED)
+
+
+def told(situation: Situation, step: Step) -> dict[str, Any]:
+    """Return both for programs."""
+    return {
+        "at_us": int(1e6 * time.time()),
+        "plan": situation.version,
+        "action": step.action,
+        "reasons": list(step.reasons),
+        "users": situation.users,
+        "age_s": situation.age_s,
+        "guardrails": [
+            {"name": one.name, "state": one.state, "value": one.value, "low": one.low, "high": one.high, "limit": one.limit}
+            for one in situation.watched
+        ],
+    }

@@ -1,0 +1,191 @@
+"""What guardrails see of a plan in force, read out of logs and spooled decisions. An edge: reads logs.
+
+The rules: a step is judged by what came after it began, arm against control over the same time. A sequence begins with the step and another
+with each day of it, so that what goes wrong on the twentieth day is not drowned in nineteen good ones; the k-th of them gets alpha
+6 / (pi k)^2. Rewards come from the joined log; what the service did (fallbacks, lateness, silence) from its spool where that is at hand,
+since decisions are there before their rewards are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from paretune.config import Config, Features
+from paretune.errors import ConfigError, DataError
+from paretune.experiment.guardrails import BREACHED, Limit, Watched, alpha_of_step, watch_lifts, watch_shares
+from paretune.experiment.lifts import Ratio
+from paretune.experiment.metrics import metrics_of
+from paretune.experiment.moments import Moments, user_moments
+from paretune.experiment.reading import CONTROL, STATIC
+from paretune.experiment.sample_ratio import sample_ratio
+from paretune.experiment.users import Counted, Exposure, counted, exposure, total_of
+from paretune.logs.decisions import ARM, ELAPSED
+from paretune.logs.parquet import log_days, log_files, scan_log
+from paretune.logs.schema import REASON_FALLBACK
+from paretune.policy.plan import Arm, Plan
+from paretune.records import NO_TIME
+
+DAY_US = 86_400_000_000
+FALLBACKS, LATE = "fallbacks", "late decisions"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a step."""
+
+    watched: tuple[Watched, ...]
+    doubts: tuple[str, ...]  # what stands against a step forward although nothing is breached
+    users: int  # of the smaller of arm and control; 0 where one is missing
+    newest_us: int | None  # time of the latest decision; None without a spool, or where it is empty
+
+
+def seen_of(logs: Path, config: Config, plan: Plan, *, since_us: int, step: int, spool: Path | None = None) -> Seen:
+    """Return what guardrails see of every policy arm of a plan.
+
+    Args:
+        logs: joined, with arms.
+        config: objectives, guardrails, rollout.
+        plan: in force.
+        since_us: when it came into force, microseconds since 1970.
+        step: of the ramp, from 1; each step has its part of alpha.
+        spool: of the decision service; None takes what the log says of fallbacks and lateness.
+
+    Raises:
+        ConfigError: the log has no time of its requests.
+        LogError: the log cannot be read, or has no arms.
+    """
+    arms = [arm for arm in plan.arms if arm.is_policy or arm.weights]
+    test = _rewards(logs, config, since_us)
+    decisions = _decisions(spool, config, since_us) if spool is not None else _logged(logs, config, since_us)
+    newest = int(decisions[config.logs.columns.ts].dt.epoch("us").to_numpy().max()) if spool is not None and len(decisions) else None
+    watched: list[Watched] = []
+    doubts: list[str] = []
+    users: list[int] = []
+    statements = len(arms) * (len(config.objectives) + 3)  # sessions, fallbacks and lateness beside the objectives
+    alpha = alpha_of_step(1 - config.evaluation.confidence, step) / max(1, statements)
+    for arm in arms:
+        named = f"{arm.name}, " if len(arms) > 1 else ""
+        lifts, doubt, count = _lifts(test, config, plan, arm, alpha)
+        found = [*lifts, *_service(decisions, config, arm, alpha)]
+        watched += [Watched(f"{named}{one.name}", one.value, one.low, one.high, one.limit, one.state) for one in found]
+        doubts += doubt
+        users.append(count)
+    return Seen(tuple(watched), tuple(doubts), min(users, default=0), newest)
+
+
+def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, alpha: float) -> tuple[tuple[Watched, ...], list[str], int]:
+    """Return the metrics of an arm against its control, what is doubtful about the comparison, and the users of the smaller side."""
+    if test is None:
+        return (), ["no rows since the step began"], 0
+    try:
+        exposed = exposure(test)
+    except DataError:
+        return (), ["no request of an arm since the step began"], 0
+    control = next((name for name in (CONTROL, STATIC) if name in exposed.units), "")
+    if not control or arm.name not in exposed.units:
+        return (), [f"nobody in {arm.name if control else 'an arm of static weights to compare with'}"], 0
+    place = np.array([exposed.arms.index(control), exposed.arms.index(arm.name)])
+    metrics = metrics_of(config, exposed.columns, sessions=test.whole)
+    watched = _worst(
+        watch_lifts(
+            exposed.moments(since=day).of_arms(place), metrics, alpha=alpha_of_step(alpha, k), planned_users=config.rollout.planned_users
+        )
+        for k, day in enumerate(exposed.days, start=1)
+    )
+    return watched, _split(exposed, plan, control, arm), min(exposed.units[control], exposed.units[arm.name])
+
+
+def _split(exposed: Exposure, plan: Plan, control: str, arm: Arm) -> list[str]:
+    shares = {one.name: one.share for one in plan.arms}
+    shares.setdefault(STATIC, max(0.0, 1 - sum(shares.values())))
+    seen = {name: exposed.units[name] for name in (control, arm.name)}
+    planned = {name: shares[name] / (shares[control] + arm.share) for name in seen}
+    ratio = sample_ratio(seen, planned, unit="users")
+    return [f"the split of users is not the planned one (p = {ratio.p_value:.1g})"] if ratio.failed else []
+
+
+def _service(decisions: pl.DataFrame, config: Config, arm: Arm, alpha: float) -> tuple[Watched, ...]:
+    """Return the shares of an arm's requests that fell back or were late, against their limits."""
+    names, rollout = config.logs.columns, config.rollout
+    mine = decisions.filter(pl.col(ARM) == arm.name)
+    if not len(mine):
+        return ()
+    day = pl.col(names.ts).dt.epoch("d")
+    per_day = mine.group_by(names.user, day.alias("day"), maintain_order=True).agg(
+        pl.len().cast(pl.Float64),
+        pl.col(names.reason).str.starts_with(REASON_FALLBACK).sum().cast(pl.Float64).alias(FALLBACKS),
+        (pl.col(ELAPSED) > 1000 * rollout.late_ms).sum().cast(pl.Float64).alias(LATE),
+    )
+
+    def since(first: int) -> Moments:
+        columns = per_day.filter(pl.col("day") >= first).group_by(names.user).agg(pl.col("len", FALLBACKS, LATE).sum())
+        numbers = columns.select("len", FALLBACKS, LATE).to_numpy()
+        return user_moments(np.arange(len(numbers)), np.zeros(len(numbers), np.int64), numbers, arms=1)
+
+    limits = [Limit(FALLBACKS, Ratio(FALLBACKS, 1, 0), rollout.fallback_pct / 100), Limit(LATE, Ratio(LATE, 2, 0), rollout.late_pct / 100)]
+    timed = mine[ELAPSED].is_not_null().any()
+    chosen, days = limits if timed else limits[:1], sorted(per_day["day"].unique())
+    return _worst(
+        watch_shares(since(first), chosen, alpha=alpha_of_step(alpha, k), planned_users=rollout.planned_users)
+        for k, first in enumerate(days, start=1)
+    )
+
+
+def _worst(looks: Iterable[tuple[Watched, ...]]) -> tuple[Watched, ...]:
+    """Return each guardrail as the whole step sees it, or as the first later beginning does that sees a breach."""
+    by_name = zip(*looks, strict=True)
+    return tuple(next((one for one in alike if one.state == BREACHED), alike[0]) for alike in by_name)
+
+
+def _rewards(logs: Path, config: Config, since_us: int) -> Counted | None:
+    """Return what users did since a moment, None where there is no row."""
+    days = [day for day in log_days(logs, config) if (day + 1) * DAY_US > since_us]
+    wanted = np.array([objective.direction == "maximise" for objective in config.objectives])
+    plain = config.model_copy(update={"features": Features()})
+
+    def parts() -> Iterator[Counted]:
+        for log in scan_log(logs, plain, days=days, arms=True):
+            if log.time_us is None or (log.time_us == NO_TIME).any():
+                raise ConfigError("the log does not say when its requests were made", hint="name the column in logs.columns.ts")
+            rows = np.flatnonzero(log.time_us >= since_us)
+            if len(rows):
+                yield counted(log.take(rows), wanted=wanted)
+
+    found = list(parts()) if days else []
+    return total_of(found) if found else None
+
+
+def _logged(logs: Path, config: Config, since_us: int) -> pl.DataFrame:
+    files = [file.path for file in log_files(logs, config) if file.day is None or (file.day + 1) * DAY_US > since_us]
+    return _told(files, config, since_us)
+
+
+def _decisions(spool: Path, config: Config, since_us: int) -> pl.DataFrame:
+    return _told(sorted(path for path in spool.rglob("*.parquet") if not path.name.startswith(".")), config, since_us)
+
+
+def _told(files: list[Path], config: Config, since_us: int) -> pl.DataFrame:
+    """Return who was served by which arm, for which reason and how fast, since a moment."""
+    names = config.logs.columns
+    schema: dict[str, pl.DataType] = {
+        names.user: pl.String(),
+        ARM: pl.String(),
+        names.ts: pl.Datetime("us"),
+        names.reason: pl.String(),
+        ELAPSED: pl.Int64(),
+    }
+    parts = [pl.DataFrame(schema=schema)]
+    for path in files:
+        known = pl.read_parquet_schema(path)
+        if not {names.user, ARM, names.ts, names.reason} <= set(known):
+            continue
+        columns = [
+            pl.col(name).cast(kind, strict=False) if name in known else pl.lit(None, kind).alias(name) for name, kind in schema.items()
+        ]
+        parts.append(pl.scan_parquet(path, glob=False).select(columns).filter(pl.col(names.ts).dt.epoch("us") >= since_us).collect())
+    return pl.concat(parts)
