@@ -8,7 +8,7 @@ intent) and context.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,7 +98,15 @@ class Homefeed:
     cohorts: tuple[str, ...] = COHORTS
     continuation = Continuation(base=1.3, long_view=0.8, hide=3.0, long_view_head=5, hide_head=3)
 
-    def __init__(self, setting: str = "demo", *, seed: int = 0, objectives: int = 2) -> None:
+    def __init__(self, setting: str = "demo", *, seed: int = 0, objectives: int = 2, refresh: int = 0) -> None:
+        """Make a homefeed.
+
+        Args:
+            setting: of SETTINGS.
+            seed: of users, items and ranker errors.
+            objectives: 2 or 3.
+            refresh: the how-manieth ranker serves; each makes errors of its own, as large, on the same users and items.
+        """
         self.setting = setting
         self.objectives: tuple[str, ...] = OBJECTIVES[:objectives]
         self.objective_heads: tuple[int, ...] = tuple(HEADS.index(name) for name in self.objectives)
@@ -107,6 +115,8 @@ class Homefeed:
         self._make_users(stream(seed, "users"))
         self._make_items(stream(seed, "items"))
         self._make_bias(stream(seed, "bias"))
+        if refresh:
+            self._learn_again(stream(seed, "refresh", refresh))
 
     def config(self) -> Config:
         """Return the configuration that fits this world's logs; the paper's surface."""
@@ -183,11 +193,22 @@ class Homefeed:
         taste = rng.normal(size=(pools, POOL_SIZE, TASTE)) / np.sqrt(TASTE)
         one = np.ones((pools, POOL_SIZE, 1))
         true = np.concatenate([one, attributes, taste], axis=2).astype(np.float32)
+        seen = self._seen_items(true, rng)
+        ids = rng.permutation(pools * POOL_SIZE).astype(np.int32).reshape(pools, POOL_SIZE)
+        self.catalogue = Catalogue(ids, true, seen)
+
+    def _seen_items(self, true: Floats, rng: np.random.Generator) -> Floats:
+        """Return the items as a ranker sees them."""
         error = self._setting.noise * rng.normal(size=true.shape).astype(np.float32)
         error[..., 5:] /= np.sqrt(TASTE)
         error[..., 0] = 0
-        ids = rng.permutation(pools * POOL_SIZE).astype(np.int32).reshape(pools, POOL_SIZE)
-        self.catalogue = Catalogue(ids, true, true + error)
+        return true + error
+
+    def _learn_again(self, rng: np.random.Generator) -> None:
+        """Give the ranker new errors on tastes, items and segments, of the same size."""
+        self._taste_seen = self._taste + self._setting.noise * rng.normal(size=self._taste.shape).astype(np.float32)
+        self.catalogue = replace(self.catalogue, ranker=self._seen_items(self.catalogue.true, rng))
+        self._make_bias(rng)
 
     def _make_bias(self, rng: np.random.Generator) -> None:
         sizes = (len(COUNTRIES), len(DEVICES), len(COHORTS), len(DAY_PARTS))

@@ -11,12 +11,12 @@ import numpy as np
 
 from paretune.logs.hashing import hash_integers
 from paretune.ports import Progress, silent
-from paretune.records import Categorical, Log
+from paretune.records import Candidates, Categorical, Floats, Log
 from paretune.seeds import stream
 from paretune.sim.response import pool_candidates, ranker_scores
-from paretune.sim.traffic import EPOCH_DAY, ROWS_PER_CHUNK, Chooser, explore_uniformly, serve, union_candidates
+from paretune.sim.traffic import EPOCH_DAY, ROWS_PER_CHUNK, Chooser, Served, explore_uniformly, serve, union_candidates
 from paretune.sim.world import World
-from paretune.surface.lists import top_lists
+from paretune.surface.lists import list_values, top_lists
 
 
 def draw_log(
@@ -27,6 +27,7 @@ def draw_log(
     days: int = 14,
     explore_share: float = 1.0,
     candidates: bool = True,
+    predicted: bool = False,
     choose: Chooser | None = None,
     progress: Progress = silent,
 ) -> Log:
@@ -39,6 +40,7 @@ def draw_log(
         days: rows are spread over days 0..days-1, in order.
         explore_share: share of uniform exploration; the rest is production.
         candidates: keep the union of the top-k lists of all actions (float16 scores) on every row.
+        predicted: say what the ranker's scores of the served list predict, on every row.
         choose: another logging policy, in place of explore_share.
         progress: told the share done.
     """
@@ -68,7 +70,16 @@ def draw_log(
                 rewards=np.minimum(served.counts, 1).astype(np.float32),
                 state=arrivals.state,
                 candidates=kept,
+                predicted=_predicted(world, served) if predicted else None,
             )
         )
         progress(stop / n, f"{stop:,} rows")
     return Log.concat(parts)
+
+
+def _predicted(world: World, served: Served) -> Floats:
+    """Return the ranker's own prediction of each served list's rewards (n, M)."""
+    n, k = served.lists.shape
+    scores = served.scores[np.arange(n)[:, None], served.lists].astype(np.float16)
+    items = Candidates(np.arange(n + 1) * k, np.empty(0, np.int64), scores.reshape(n * k, -1))
+    return list_values(items, np.broadcast_to(np.arange(k, dtype=np.int16), (n, 1, k)), world.objective_heads)[:, 0]

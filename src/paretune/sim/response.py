@@ -30,6 +30,11 @@ def sigmoid(x: Floats) -> Floats:
 
 def ranker_scores(arrivals: Arrivals, catalogue: Catalogue) -> Floats:
     """Return (n, C, H) float32 head scores of the request's pool, as the ranker predicts them."""
+    scores = _scores(arrivals, catalogue)
+    return scores if arrivals.ranker_scale is None else np.minimum(scores * arrivals.ranker_scale.astype(np.float32), np.float32(1))
+
+
+def _scores(arrivals: Arrivals, catalogue: Catalogue) -> Floats:
     if compiled is not None:
         return compiled.scores(arrivals.theta_ranker, catalogue.ranker, arrivals.pool)
     n, heads, _ = arrivals.theta_ranker.shape

@@ -55,6 +55,7 @@ class Arrivals:
     theta_true: Floats  # (n, H, d) float32, hidden
     theta_ranker: Floats  # (n, H, d) float32
     intent: Ints  # (n,) int8, hidden
+    ranker_scale: Floats | None = None  # (H,) what the ranker's scores are multiplied by, to at most 1; None = nothing
 
     def __len__(self) -> int:
         return len(self.user)
