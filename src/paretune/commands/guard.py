@@ -47,12 +47,14 @@ def guard(
       paretune guard logs --dry-run --json
     """
     from paretune.config import load_config
+    from paretune.experiment.guarding import Memory
     from paretune.experiment.stepping import acted, looked
     from paretune.report.html import write_whole
 
     settings, opened = load_config(config), registry_at(registry)
+    memory = Memory()
     while True:
-        situation, number, step = looked(logs, settings, opened, spool=spool, ramp_to=ramp_to / 100, now_s=time.time())
+        situation, number, step = looked(logs, settings, opened, spool=spool, ramp_to=ramp_to / 100, now_s=time.time(), memory=memory)
         version = 0 if dry_run else acted(opened, step, number=number, situation=situation)
         look = {**told(situation, step), "became": version or None}
         if status is not None:

@@ -7,8 +7,8 @@ what the service did (fallbacks, lateness, silence) from its spool where that is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import polars as pl
 from paretune.config import Config, Features
 from paretune.errors import ConfigError, DataError
 from paretune.experiment.guardrails import BREACHED, Limit, Watched, alpha_of_sequence, watch_lifts, watch_shares
-from paretune.experiment.lifts import Ratio
+from paretune.experiment.lifts import Ratio, arm_values, lifts_over
 from paretune.experiment.metrics import metrics_of
 from paretune.experiment.moments import Moments, user_moments
 from paretune.experiment.reading import CONTROL, STATIC
@@ -26,11 +26,20 @@ from paretune.experiment.users import Counted, Exposure, counted, exposure, tota
 from paretune.logs.decisions import ARM, ELAPSED
 from paretune.logs.parquet import log_days, log_files, scan_log
 from paretune.logs.schema import REASON_FALLBACK
+from paretune.policy.outcomes import Seen as SeenLift
 from paretune.policy.plan import Arm, Plan
 from paretune.records import NO_TIME
 
 DAY_US = 86_400_000_000
+_NINETY_FIVE = 1.959964
 FALLBACKS, LATE = "fallbacks", "late decisions"
+
+
+@dataclass
+class Memory:
+    """What was counted of whole days, by their files, so that who looks every minute does not count everything again."""
+
+    days: dict[tuple[tuple[str, int], ...], Counted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,17 @@ class Seen:
     newest_us: int | None  # time of the latest decision; None without a spool, or where it is empty
 
 
-def seen_of(logs: Path, config: Config, plan: Plan, *, since_us: int, ramp_us: int, step: int, spool: Path | None = None) -> Seen:
+def seen_of(
+    logs: Path,
+    config: Config,
+    plan: Plan,
+    *,
+    since_us: int,
+    ramp_us: int,
+    step: int,
+    spool: Path | None = None,
+    memory: Memory | None = None,
+) -> Seen:
     """Return what guardrails see of every policy arm of a plan.
 
     Args:
@@ -67,13 +86,14 @@ def seen_of(logs: Path, config: Config, plan: Plan, *, since_us: int, ramp_us: i
         ramp_us: when the first step of the ramp began.
         step: of the ramp, from 1.
         spool: of the decision service; None takes what the log says of fallbacks and lateness.
+        memory: of earlier looks at the same log; None remembers nothing.
 
     Raises:
         ConfigError: the log has no time of its requests.
         LogError: the log cannot be read, or has no arms.
     """
     arms = [arm for arm in plan.arms if arm.is_policy or arm.weights]
-    test = _rewards(logs, config, since_us)
+    test = _rewards(logs, config, since_us, memory=memory)
     decisions = _decisions(spool, config, since_us) if spool is not None else _logged(logs, config, since_us)
     newest = int(decisions[config.logs.columns.ts].dt.epoch("us").to_numpy().max()) if spool is not None and len(decisions) else None
     watched: list[Watched] = []
@@ -109,6 +129,48 @@ def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, spent: Sp
         for day in exposed.days
     )
     return watched, _split(exposed, plan, control, arm), min(exposed.units[control], exposed.units[arm.name])
+
+
+def seen_lifts(logs: Path, config: Config, arm: str, periods: Sequence[tuple[float, float]]) -> tuple[list[SeenLift], int, int]:
+    """Return what an arm earned over its control in periods of constant shares, each compared over the same time, put together by weight.
+
+    Args:
+        logs: joined.
+        config: objectives.
+        arm: name.
+        periods: (from, until) in seconds since 1970.
+
+    Returns:
+        One lift per objective, with its own 95 % interval; users of both arms in the largest period; days in all.
+
+    Raises:
+        DataError: in no period both arms were seen.
+    """
+    signs, parts, users = [objective.direction == "minimise" for objective in config.objectives], [], 0
+    for begins, ends in periods:
+        test = _rewards(logs, config, int(1e6 * begins), until_us=int(1e6 * ends))
+        if test is None:
+            continue
+        exposed = exposure(test)
+        if not {arm, CONTROL} <= set(exposed.units):
+            continue
+        place = np.array([exposed.arms.index(CONTROL), exposed.arms.index(arm)])
+        moments, metrics = exposed.moments().of_arms(place), metrics_of(config, exposed.columns, sessions=False)
+        lifts = lifts_over(arm_values(moments, [metric.ratio for metric in metrics]), 0)
+        if np.isfinite(lifts.std_error).all():
+            parts.append((lifts.log_ratio[0], lifts.std_error[0]))
+            users = max(users, int(moments.users.sum()))
+    if not parts:
+        raise DataError(f"{arm} and its control were never seen together", hint="serve both, and log their arms")
+    weight = np.stack([1 / np.square(error) for _, error in parts])
+    mean = (weight * np.stack([ratio for ratio, _ in parts])).sum(axis=0) / weight.sum(axis=0)
+    error = 1 / np.sqrt(weight.sum(axis=0))
+    low, high = np.expm1(mean - _NINETY_FIVE * error), np.expm1(mean + _NINETY_FIVE * error)
+    found = [
+        SeenLift(objective.name, float(np.expm1(m)), float(np.exp(m) * e), float(a), float(b), minimised)
+        for objective, m, e, a, b, minimised in zip(config.objectives, mean, error, low, high, signs, strict=True)
+    ]
+    return found, users, max(1, round(sum(ends - begins for begins, ends in periods) / 86_400))
 
 
 def _split(exposed: Exposure, plan: Plan, control: str, arm: Arm) -> list[str]:
@@ -150,22 +212,38 @@ def _worst(looks: Iterable[tuple[Watched, ...]]) -> tuple[Watched, ...]:
     return tuple(next((one for one in alike if one.state == BREACHED), alike[0]) for alike in by_name)
 
 
-def _rewards(logs: Path, config: Config, since_us: int) -> Counted | None:
-    """Return what users did since a moment, None where there is no row."""
-    days = [day for day in log_days(logs, config) if (day + 1) * DAY_US > since_us]
+def _rewards(logs: Path, config: Config, since_us: int, *, until_us: int | None = None, memory: Memory | None = None) -> Counted | None:
+    """Return what users did since a moment, and until another where one is given; None where there is no row."""
+    last_us = int(np.iinfo(np.int64).max) if until_us is None else until_us
+    by_day: dict[int | None, list[tuple[str, int]]] = {}
+    for file in log_files(logs, config) if memory is not None else ():
+        by_day.setdefault(file.day, []).append((str(file.path), file.path.stat().st_mtime_ns))
+    found = []
+    for day in log_days(logs, config):
+        begins, ends = day * DAY_US, (day + 1) * DAY_US
+        if ends <= since_us or begins >= last_us:
+            continue
+        whole = tuple(by_day.get(day, ())) if begins >= since_us and ends <= last_us else ()
+        if memory is not None and whole in memory.days:
+            found.append(memory.days[whole])
+            continue
+        parts = list(_counted(logs, config, day, since_us=since_us, last_us=last_us))
+        if parts:
+            found.append(total_of(parts))
+            if memory is not None and whole:
+                memory.days[whole] = found[-1]
+    return total_of(found) if found else None
+
+
+def _counted(logs: Path, config: Config, day: int, *, since_us: int, last_us: int) -> Iterator[Counted]:
     wanted = np.array([objective.direction == "maximise" for objective in config.objectives])
     plain = config.model_copy(update={"features": Features()})
-
-    def parts() -> Iterator[Counted]:
-        for log in scan_log(logs, plain, days=days, arms=True):
-            if log.time_us is None or (log.time_us == NO_TIME).any():
-                raise ConfigError("the log does not say when its requests were made", hint="name the column in logs.columns.ts")
-            rows = np.flatnonzero(log.time_us >= since_us)
-            if len(rows):
-                yield counted(log.take(rows), wanted=wanted)
-
-    found = list(parts()) if days else []
-    return total_of(found) if found else None
+    for log in scan_log(logs, plain, days=[day], arms=True):
+        if log.time_us is None or (log.time_us == NO_TIME).any():
+            raise ConfigError("the log does not say when its requests were made", hint="name the column in logs.columns.ts")
+        rows = np.flatnonzero((log.time_us >= since_us) & (log.time_us < last_us))
+        if len(rows):
+            yield counted(log.take(rows), wanted=wanted)
 
 
 def _logged(logs: Path, config: Config, since_us: int) -> pl.DataFrame:
