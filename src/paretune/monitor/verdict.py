@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Literal
 
-from paretune.monitor.drift import Drift, Finding
+from paretune.monitor.drift import Drift
+from paretune.monitor.finding import Finding
 
 Answer = Literal["serve", "re-anchor", "collect", "retrain"]
 Cause = Literal["nothing", "rescaled heads", "ranker errors", "visitors", "answers", "exploration", "gains"]
@@ -135,8 +136,8 @@ def _sentence(each: Finding) -> str:
         case "contribution":
             return f"head {each.name}: {100 * each.current:.0f} % of utility under the static weights, {100 * each.reference:.0f} % before"
         case "reward":
-            change = 100 * (each.current / each.reference - 1)
-            return f"{each.name} per production request: {each.current:.4g}, {each.reference:.4g} before ({change:+.1f} %)"
+            change = f" ({100 * (each.current / each.reference - 1):+.1f} %)" if each.reference else ""
+            return f"{each.name} per production request: {each.current:.4g}, {each.reference:.4g} before{change}"
         case "calibration":
             mark = exp(each.threshold)
             return f"{each.name}: observed over predicted is {each.current:.2f}, {each.reference:.2f} before (mark {mark:.2f} times)"
