@@ -28,6 +28,7 @@ from paretune.commands.history import audit, diff, history
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
+from paretune.commands.monitor import monitor
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.publish import publish
@@ -80,6 +81,7 @@ COMMANDS = (
     activate,
     serve,
     readout,
+    monitor,
     guard,
     ramp,
     rollback,

@@ -109,7 +109,7 @@ def _reasons(drift: Drift) -> list[str]:
     told: list[str] = []
     for aspect in dict.fromkeys(each.aspect for each in drift.moved()):
         moved = drift.moved(aspect)
-        told += [_sentence(each) for each in moved[:3]]
+        told += [worded_finding(each) for each in moved[:3]]
         if len(moved) > 3:
             told.append(f"{len(moved) - 3} more of {aspect}: {', '.join(each.name for each in moved[3:9])}{' …' if len(moved) > 9 else ''}")
     shares = drift.shares
@@ -119,7 +119,7 @@ def _reasons(drift: Drift) -> list[str]:
     return told
 
 
-def _sentence(each: Finding) -> str:
+def worded_finding(each: Finding) -> str:
     """Return a finding in words."""
     match each.aspect:
         case "state" | "shape" | "actions":
