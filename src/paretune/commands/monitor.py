@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from paretune.records import Log
 
 WEEK = 7
-REFRESH = {"re-anchor": "put the re-anchored weights in force, then name days after that as --reference"}
+NEXT = {
+    "re-anchor": "put the re-anchored weights in force, then name days after that as --reference",
+    "collect": "explore on; until there are rows enough, the static weights are the safe ones",
+    "retrain": "sweep the days since the change; until its policy is approved, the static weights are the safe ones",
+}
 
 
 def monitor(
@@ -95,7 +99,7 @@ def monitor(
         if paths:
             say(f"report: {paths['report']}")
     if verdict.answer != "serve":
-        raise GateError(told(verdict), hint=REFRESH.get(verdict.answer, "serve the static weights where a wrong policy is dear"))
+        raise GateError(told(verdict), hint=NEXT[verdict.answer])
     if not as_json and not once:
         say(verdict.sentence)
 

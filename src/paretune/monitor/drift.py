@@ -53,7 +53,7 @@ class Shares:
 
     reference: Floats  # (m,)
     current: Floats  # (m,)
-    reanchored: Floats  # (m,) with the weights divided by the factors
+    reanchored: Floats  # (m,) with the weights divided by the factors of all heads
 
 
 @dataclass(frozen=True, slots=True)

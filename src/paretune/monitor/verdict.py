@@ -115,7 +115,7 @@ def _reasons(drift: Drift) -> list[str]:
     shares = drift.shares
     if drift.factors and shares is not None:
         left = abs(shares.reanchored - shares.reference).max()
-        told.append(f"re-anchored, no head's share of utility is off by more than {100 * left:.1f} points")
+        told.append(f"with the factors undone, no head's share of utility is off by more than {100 * left:.1f} points")
     return told
 
 
@@ -134,7 +134,7 @@ def worded_finding(each: Finding) -> str:
         case "segments":
             return f"head {each.name}: scores moved apart between segments by {each.size:.2f} in logarithms (mark {each.threshold:g})"
         case "contribution":
-            return f"head {each.name}: {100 * each.current:.0f} % of utility under the static weights, {100 * each.reference:.0f} % before"
+            return f"head {each.name}: {100 * each.current:.1f} % of utility under the static weights, {100 * each.reference:.1f} % before"
         case "reward":
             change = f" ({100 * (each.current / each.reference - 1):+.1f} %)" if each.reference else ""
             return f"{each.name} per production request: {each.current:.4g}, {each.reference:.4g} before{change}"

@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from paretune.monitor.drift import Drift
+from paretune.monitor.drift import LEVEL, OF_HEADS, Drift
 from paretune.monitor.finding import Finding
 from paretune.monitor.psi import MODERATE
 from paretune.monitor.verdict import Verdict, worded_finding
@@ -76,42 +76,43 @@ def scale_figure(drift: Drift) -> alt.TopLevelMixin:
         alt.Chart(inline([{"x": 1.0}])).mark_rule(style="zero").encode(alt.X("x:Q", scale=scale)),
         base.mark_rule(strokeWidth=2.4).encode(alt.X("low:Q", scale=scale), y, alt.X2("high:Q"), color=_verdict_colour()),
         base.mark_point(filled=True, size=95, opacity=1).encode(x, y, color=_verdict_colour()),
-        base.mark_text(style="label", align="center", dy=-13, fontWeight=400).encode(x, y, text="label:N"),
-    ).properties(width=500, height=alt.Step(44))
+        base.mark_text(style="label", align="left", dx=8, fontWeight=400).encode(alt.X("high:Q", scale=scale), y, text="label:N"),
+    ).properties(width=500, height=alt.Step(32))
     factors = drift.factors
     told = ", ".join(f"{head} by {factor:.2f}" for head, factor in factors.items())
     title = f"Heads were rescaled: {told}" if factors else "No head that matters was rescaled"
     how = [
         f"On lists that undo the change, so that selection does not count; green: 1/{mark:g} to {mark:g}, too little to act on",
-        f"Bars: 99 %, clustered by user. {_windows(drift)}",
+        "Bars: 99 %, clustered by user",
+        _windows(drift),
     ]
     return finished(chart, title=title, subtitle=how)
 
 
 def shares_figure(drift: Drift) -> alt.TopLevelMixin:
-    """Return each head's share of utility before, now, and with re-anchored weights."""
+    """Return each head's share of utility before and now, and where heads were rescaled with their factors undone."""
     shares = drift.shares
-    names = ["before", "now", "now, re-anchored"]
+    names = ["before", "now", *(["now, factors undone"] if drift.factors else [])]
     columns = [] if shares is None else [shares.reference, shares.current, shares.reanchored]
     rows = [
         {"head": head, "when": name, "share": 100 * float(column[j]), "label": f"{100 * float(column[j]):.0f} %"}
         for j, head in enumerate(drift.reference.heads)
         for name, column in zip(names, columns, strict=False)
     ]
-    colour = alt.Color("when:N", title=None, scale=alt.Scale(domain=names, range=[FAINT, TRUTH, ONLINE]))
+    colour = alt.Color("when:N", title=None, scale=alt.Scale(domain=names, range=[FAINT, TRUTH, ONLINE][: len(names)]))
     y = alt.Y("head:N", sort=list(drift.reference.heads), title=None, axis=alt.Axis(grid=False))
     offset = alt.YOffset("when:N", sort=names)
-    x = alt.X("share:Q", title="share of utility under the static weights (%)", scale=alt.Scale(domainMin=0, padding=20))
+    x = alt.X("share:Q", title="share of utility under the static weights (%)", scale=alt.Scale(domainMin=0))
     base = alt.Chart(inline(rows))
     chart = alt.layer(
         base.mark_bar().encode(x, y, color=colour, yOffset=offset),
         base.mark_text(align="left", dx=4, fontSize=11).encode(x, y, yOffset=offset, text="label:N"),
     ).properties(width=500, height=alt.Step(15, **{"for": "offset"}))
     if shares is None or drift.factors:
-        title = "Re-anchored weights give each head the share it had"
+        title = "With the factors undone, each head has the share it had"
     else:
-        worst = int(np.abs(shares.current - shares.reference).argmax())
-        title = f"No share moved by more than {100 * abs(shares.current - shares.reference)[worst]:.1f} points"
+        apart = 100 * np.abs(shares.current - shares.reference)
+        title = f"No share of utility moved by more than {apart.max():.1f} points ({drift.reference.heads[int(apart.argmax())]})"
     return finished(chart, title=title, subtitle=["|weight × score| over the sum of all heads, mean over listed items", _windows(drift)])
 
 
@@ -119,10 +120,10 @@ def findings_table(drift: Drift, *, quiet: int = 8) -> Table:
     """Return what moved, and the largest of what did not."""
     moved = list(drift.moved())
     rest = sorted((each for each in drift.findings if not each.moved), key=lambda each: each.p_value)[:quiet]
-    rows = [(each.aspect, each.name, worded_finding(each), _p(each), "✗ moved" if each.moved else "✓") for each in (*moved, *rest)]
+    rows = [(each.aspect, each.name, worded_finding(each), _p(each), _judged(each)) for each in (*moved, *rest)]
     note = (
         f"{len(drift.findings)} comparisons, judged together: where nothing moved, some alarm sounds in one window of a hundred at most. "
-        "What is certain and small is no alarm. Below the moved ones: the least likely of the others."
+        "What is certain and small is no alarm, nor is a head with under 2 % of utility. Below what moved: the least likely of the rest."
     )
     return Table("What was compared", ("aspect", "of", "seen", "chance", ""), tuple(rows), note)
 
@@ -158,6 +159,12 @@ def verdict_sentences(drift: Drift, verdict: Verdict) -> tuple[str, ...]:
     return (verdict.sentence, *verdict.reasons, *(f"Not compared: {note}." for note in drift.notes))
 
 
+def _judged(each: Finding) -> str:
+    if each.moved:
+        return "✗ moved"
+    return "✓ small head" if each.aspect in OF_HEADS and each.size >= each.threshold and each.p_value < LEVEL else "✓"
+
+
 def _p(each: Finding) -> str:
     return f"{each.p_value:.1g}" if each.p_value >= 1e-6 else "< 1e-6"
 
@@ -178,5 +185,5 @@ def _verdict_colour() -> alt.Color:
 
 def _reach(rows: list[dict[str, Any]], mark: float) -> list[float]:
     """Return ends of a log axis that hold every interval and the band."""
-    most = max([mark, *(max(row["high"], 1 / row["low"]) for row in rows)])
-    return [1 / most**1.1, most**1.1]
+    low, high = min(1 / mark, *(row["low"] for row in rows)), max(mark, *(row["high"] for row in rows))
+    return [low / 1.05, high * 1.15]
