@@ -101,7 +101,8 @@ def gain_findings(reference: Slope | None, current: Slope | None, notes: list[st
     error = sqrt(current.std_error**2 + (0.0 if reference is None else (SLOPE * reference.std_error) ** 2))
     lost = SLOPE * was - current.slope
     p_value = float(norm.sf(lost / error)) if error > 0 else float(lost <= 0)
-    return [Finding("gain", "slope", was, current.slope, 1 - current.slope / was if was > 0 else 0.0, SLOPE, p_value, error)]
+    known = float("nan") if reference is None else was
+    return [Finding("gain", "slope", known, current.slope, 1 - current.slope / was if was > 0 else 0.0, SLOPE, p_value, error)]
 
 
 def _log_ratio(mean: Floats) -> float:

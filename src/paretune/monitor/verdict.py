@@ -13,7 +13,7 @@ back; rewards that moved while neither state nor heads did mean that people answ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, isnan, log
 from typing import Literal
 
 from paretune.monitor.drift import Drift
@@ -146,4 +146,5 @@ def worded_finding(each: Finding) -> str:
         case "exploration":
             return f"exploration: an action is served {each.current:.2f} times as often as its propensity says (p = {each.p_value:.1g})"
         case "gain":
-            return f"gain: slope of measured on predicted {each.current:.2f}, {each.reference:.2f} before"
+            before = "" if isnan(each.reference) else f", {each.reference:.2f} before"
+            return f"gain: slope of measured on predicted {each.current:.2f}{before} (1 = predictions come true)"
