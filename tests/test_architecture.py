@@ -89,6 +89,7 @@ EDGES = {
     "experiment/reading.py": "reads logs",
     "experiment/stepping.py": "reads logs, the database",
     "report/archive.py": "writes and reads run folders",
+    "report/drift.py": "writes the page of a look at drift",
     "report/html.py": "writes the report and pictures",
     "report/ledger.py": "writes the page of a ledger",
     "report/plan.py": "writes the page of a plan",

@@ -29,6 +29,7 @@ from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
 from paretune.commands.ledger import ledger
+from paretune.commands.monitor import monitor
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.publish import publish
@@ -81,6 +82,7 @@ COMMANDS = (
     activate,
     serve,
     readout,
+    monitor,
     guard,
     ledger,
     ramp,

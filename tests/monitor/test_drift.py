@@ -8,7 +8,8 @@ from drifted import config_of, drift_after, reference_of, rows_after, rows_befor
 
 from paretune.config import Config
 from paretune.errors import ConfigError, DataError
-from paretune.monitor.drift import Finding, Slope, compare
+from paretune.monitor.drift import compare
+from paretune.monitor.finding import Finding, Slope
 from paretune.monitor.reanchor import reanchored
 from paretune.monitor.recalibration import recalibrated
 from paretune.monitor.verdict import judge

@@ -104,14 +104,12 @@ def look(logs: Path, config: Config, *, smallest_error: float, progress: Progres
 
 def _predictions(logs: Path, config: Config, progress: Progress) -> Iterator[Log]:
     """Yield the production rows whose list's prediction is known, without the features that make no segments."""
-    from dataclasses import replace
-
     import numpy as np
 
     from paretune.config import Features
     from paretune.logs.parquet import file_schema, log_files, scan_log
+    from paretune.monitor.predictions import with_predictions
     from paretune.run import has_candidates
-    from paretune.surface.lists import list_values, top_lists
 
     schema, _ = file_schema(log_files(logs, config)[0])
     served = config.logs.columns.served_scores in schema
@@ -121,11 +119,6 @@ def _predictions(logs: Path, config: Config, progress: Progress) -> Iterator[Log
     light = config.model_copy(update={"features": Features(categorical=config.features.categorical)})
     surface, heads = config.surface.build(), config.objective_heads()
     for part in scan_log(logs, light, predicted=served, candidates=replayed, progress=progress):
-        log = part.production()
-        if log.candidates is not None and heads is not None:
-            listed = np.flatnonzero(np.diff(log.candidates.offsets) > 0)
-            items = log.candidates.take(listed)
-            values = list_values(items, top_lists(items, surface.static[None], surface.k), heads)[:, 0]
-            log = replace(log.take(listed), predicted=values, candidates=None)
+        log = with_predictions(part.production(), surface, heads)
         if log.predicted is not None:
             yield log.take(np.logical_and.reduce(np.isfinite(log.predicted), axis=1))

@@ -23,6 +23,10 @@ def simulate(
     candidates: Annotated[bool, typer.Option(help="Log the candidates that can reach a list on exploration rows.")] = True,
     config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Where to write; else beside LOGS.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing configuration.")] = False,
+    drift: Annotated[
+        str, typer.Option(metavar="KIND", help="What changes: rescale (scores of the first tuned head), relearn (ranker errors) or season.")
+    ] = "",
+    drift_day: Annotated[int, typer.Option(min=0, metavar="DAY", help="From which day on, counted from 0.")] = 14,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,10 +39,12 @@ def simulate(
       paretune simulate logs/
       paretune simulate logs/ --setting paper --requests 100000 --explore 0.0125
       paretune simulate logs/ --world kuairand --data KuaiRand-Pure/
+      paretune simulate logs/ --drift rescale --drift-day 14
     """
     from paretune.errors import ConfigError
     from paretune.progress import shown
     from paretune.sim import open_world
+    from paretune.sim.drifting import disturbance, open_drifting
     from paretune.sim.traffic import write_logs
     from paretune.template import render_config
 
@@ -46,6 +52,9 @@ def simulate(
     if logs.is_dir() and any(logs.rglob("*.parquet")):
         raise ConfigError(f"{logs} already holds Parquet files", hint="name a new folder, so that two simulations do not mix")
     opened = open_world(world, setting=setting, seed=seed, data=data)
+    if drift:
+        head = opened.surface.names[opened.surface.tuned[0]]
+        opened = open_drifting(world, disturbance(drift, from_day=drift_day, head=head), setting=setting, seed=seed, data=data)
     text = render_config(opened.config())
     if target.exists() and not force and target.read_text(encoding="utf-8") != text:
         raise ConfigError(f"{target} exists", hint="name another file with --config, or overwrite it with --force")

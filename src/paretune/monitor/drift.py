@@ -21,59 +21,30 @@ and alarms nobody. That the policy's lift fell is no aspect: production suffers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import exp, log, sqrt
-from typing import Literal
 
 import numpy as np
-from scipy.stats import chi2, norm
-from scipy.stats import t as student
 
 from paretune.errors import DataError
 from paretune.monitor.bins import Bins
-from paretune.monitor.psi import MODERATE, chance_of_square, discoveries, shift_between
+from paretune.monitor.finding import Aspect, Finding, Slope
+from paretune.monitor.head_findings import BY, contribution_findings, head_findings
+from paretune.monitor.psi import MODERATE, discoveries, shift_between
 from paretune.monitor.recalibration import Recalibration
-from paretune.monitor.window import HeadSums, Window
+from paretune.monitor.reward_findings import (
+    action_findings,
+    exploration_findings,
+    gain_findings,
+    prediction_findings,
+    reward_findings,
+)
+from paretune.monitor.window import Window
 from paretune.records import Floats
 
 LEVEL = 0.01
-SCALED = 1.2
-SEGMENTS_SD = 0.1
-SHARE_POINTS = 0.05
-REWARD_CHANGE = 0.05
-CALIBRATION = 1.1
-AGREEMENT = 0.25
-OFF_PROPENSITY = 0.05
-SLOPE = 0.5
 SMALLEST_SHARE = 0.02  # of utility; smaller heads alarm nobody
-FEWEST_ROWS = 100.0  # of a policy's arm, of a segment, of production rows; fewer are not compared
-
-Aspect = Literal[
-    "state", "scale", "segments", "shape", "contribution", "reward", "calibration", "agreement", "actions", "exploration", "gain"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Slope:
-    """How measured gains follow predicted ones."""
-
-    slope: float
-    std_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One comparison: what was, what is, how large a difference that makes, and whether it counts."""
-
-    aspect: Aspect
-    name: str  # a feature, head, objective
-    reference: float  # in the aspect's own unit; of PSI its noise
-    current: float  # of PSI the index
-    size: float  # of the difference, noise out where the aspect says so
-    threshold: float  # from which it counts
-    p_value: float
-    moved: bool = False
+OF_HEADS = ("scale", "segments", "shape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +53,7 @@ class Shares:
 
     reference: Floats  # (m,)
     current: Floats  # (m,)
-    reanchored: Floats  # (m,) with the weights divided by the factors
+    reanchored: Floats  # (m,) with the weights divided by the factors of all heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +104,21 @@ def compare(
     """
     _refuse_unlike(reference, current)
     notes: list[str] = []
-    findings = [*_state(reference, current, psi=psi)]
+    findings = state_findings(reference.bins, reference.sums.state, current.sums.state, psi=psi)
     shares = None
     if recalibration is None:
         notes.append("heads were not compared: exploration rows of both windows need candidates")
     else:
         shares = _shares(reference, current, recalibration)
-        findings += _heads(reference, recalibration, psi=psi)
-        findings += _contributions(reference, current)
+        findings += head_findings(reference, recalibration, psi=psi)
+        findings += contribution_findings(reference, current)
         if not recalibration.settled:
             notes.append("the factors of the heads did not settle: no lists within the grid's ranges bring the earlier scales back")
-    findings += _rewards(reference, current, notes)
-    findings += _predictions(reference, current, notes)
-    findings += _actions(reference, current, notes, psi=psi)
-    findings += _exploration(current)
-    findings += _gain(*slopes, notes=notes)
+    findings += reward_findings(reference, current, notes)
+    findings += prediction_findings(reference, current, notes)
+    findings += action_findings(reference, current, notes, psi=psi)
+    findings += exploration_findings(current, notes)
+    findings += gain_findings(*slopes, notes=notes)
     return Drift(reference, current, _judged(findings, shares, reference, level=level), recalibration, shares, tuple(notes))
 
 
@@ -168,215 +139,33 @@ def _judged(findings: Sequence[Finding], shares: Shares | None, reference: Windo
         most = np.maximum.reduce([shares.reference, shares.current, shares.reanchored])
         small = {name for name, share in zip(reference.heads, most, strict=True) if share < SMALLEST_SHARE}
     marked = [
-        replace(each, moved=bool(sure and each.size >= each.threshold and not (each.aspect in _OF_HEADS and _head_of(each.name) in small)))
+        replace(
+            each, moved=bool(sure and each.size >= each.threshold and not (each.aspect in OF_HEADS and each.name.partition(BY)[0] in small))
+        )
         for each, sure in zip(findings, certain, strict=True)
     ]
     order = list(dict.fromkeys(each.aspect for each in findings))
     return tuple(sorted(marked, key=lambda each: (order.index(each.aspect), -each.size)))
 
 
-_OF_HEADS = ("scale", "segments", "shape")
-BY = " by "  # between a head and the column of its segments
+def state_findings(bins: Bins, before: Floats, now: Floats, *, psi: float) -> list[Finding]:
+    """Return how far every watched feature moved.
 
-
-def _head_of(name: str) -> str:
-    return name.partition(BY)[0]
-
-
-def _state(reference: Window, current: Window, *, psi: float) -> list[Finding]:
-    return _shifts("state", reference.bins, reference.sums.state, current.sums.state, psi=psi)
-
-
-def _shifts(aspect: Aspect, bins: Bins, before: Floats, now: Floats, *, psi: float) -> list[Finding]:
+    Args:
+        bins: of both windows.
+        before: (C, T) counts of the reference in the bins of all features, one after the other.
+        now: (C, T) of the current window.
+        psi: from which a feature counts as moved.
+    """
     found, start = [], 0
     for name, size in bins.state:
         columns = slice(start, start + size)
         shift = shift_between(before[:, columns], now[:, columns])
-        found.append(Finding(aspect, name, shift.noise, shift.psi, shift.excess, psi, shift.p_value))
+        found.append(Finding("state", name, shift.noise, shift.psi, shift.excess, psi, shift.p_value))
         start += size
     return found
-
-
-def _heads(reference: Window, recalibration: Recalibration, *, psi: float) -> list[Finding]:
-    before, now = reference.sums.heads, recalibration.heads
-    found = []
-    error = _clustered(_mean_influence(now.size, now.rows) - _mean_influence(before.size, before.rows))
-    for j, head in enumerate(reference.heads):
-        factor = float(recalibration.factor[j])
-        found.append(
-            Finding("scale", head, 1.0, factor, abs(log(factor)), log(SCALED), _two_sided(log(factor), float(error[j]), before, now))
-        )
-    columns = dict.fromkeys(column for column, _ in reference.bins.segments)
-    for column in columns:
-        segments = np.array([g for g, (name, _) in enumerate(reference.bins.segments) if name == column])
-        known = (before.segment_rows[:, segments].sum(axis=0) >= FEWEST_ROWS) & (now.segment_rows[:, segments].sum(axis=0) >= FEWEST_ROWS)
-        if known.sum() >= 2:
-            found += [_between_segments(reference, now, segments[known], j, column) for j in range(len(reference.heads))]
-    for j, head in enumerate(reference.heads):
-        shift = shift_between(before.shape[:, j], now.shape[:, j])
-        found.append(Finding("shape", head, shift.noise, shift.psi, shift.excess, psi, shift.p_value))
-    return found
-
-
-def _between_segments(reference: Window, now: HeadSums, segments: Floats, j: int, column: str) -> Finding:
-    """Return how differently a head's scores moved between the segments of a column: sd of ln h, noise taken out."""
-    before = reference.sums.heads
-    rows = now.segment_rows[:, segments].sum(axis=0)
-    share = rows / rows.sum()
-    moved, influence = np.zeros(len(segments)), np.zeros((len(before.rows), len(segments)))
-    for sums, sign in ((now, 1.0), (before, -1.0)):
-        size, count = sums.segment_size[:, segments, j], sums.segment_rows[:, segments]
-        moved += sign * size.sum(axis=0) / count.sum(axis=0)
-        influence += sign * _mean_influence(size, count)
-    away = (moved - share @ moved) * np.sqrt(share)
-    noise, p_value = chance_of_square(float(away @ away), (influence - (influence @ share)[:, None]) * np.sqrt(share))
-    sd = sqrt(max(0.0, float(away @ away) - noise))
-    return Finding("segments", f"{reference.heads[j]}{BY}{column}", sqrt(noise), sqrt(float(away @ away)), sd, SEGMENTS_SD, p_value)
 
 
 def _shares(reference: Window, current: Window, recalibration: Recalibration) -> Shares:
     sums = (reference.sums.heads, current.sums.heads, recalibration.heads)
     return Shares(*(each.share.sum(axis=0) / max(1.0, float(each.rows.sum())) for each in sums))
-
-
-def _contributions(reference: Window, current: Window) -> list[Finding]:
-    before, now = reference.sums.heads, current.sums.heads
-    if not now.rows.sum() or not before.rows.sum():
-        return []
-    old, new = (each.share.sum(axis=0) / each.rows.sum() for each in (before, now))
-    error = _clustered(_mean_influence(now.share, now.rows) - _mean_influence(before.share, before.rows))
-    return [
-        Finding(
-            "contribution",
-            head,
-            float(old[j]),
-            float(new[j]),
-            abs(float(new[j] - old[j])),
-            SHARE_POINTS,
-            _two_sided(new[j] - old[j], float(error[j]), before, now),
-        )
-        for j, head in enumerate(reference.heads)
-    ]
-
-
-def _rewards(reference: Window, current: Window, notes: list[str]) -> list[Finding]:
-    before, now = reference.sums, current.sums
-    if min(before.produced.sum(), now.produced.sum()) < FEWEST_ROWS:
-        notes.append(f"rewards were not compared: each window needs {FEWEST_ROWS:g} production rows")
-        return []
-    found = []
-    for j, objective in enumerate(reference.objectives):
-        old, new = (float(each.reward[:, j].sum() / each.produced.sum()) for each in (before, now))
-        influence = _mean_influence(now.reward[:, [j]], now.produced) - _mean_influence(before.reward[:, [j]], before.produced)
-        size = abs(new - old) / abs(old) if old else float(new != old)
-        p_value = _two_sided(new - old, float(_clustered(influence)[0]), before.heads, now.heads)
-        found.append(Finding("reward", objective, old, new, size, REWARD_CHANGE, p_value))
-    return found
-
-
-def _predictions(reference: Window, current: Window, notes: list[str]) -> list[Finding]:
-    """Return how rewards stand to what the ranker predicted of production's lists: as a ratio, and as a slope."""
-    before, now = reference.sums.predicted, current.sums.predicted
-    if min(before[:, 0, 0].sum(), now[:, 0, 0].sum()) < FEWEST_ROWS:
-        notes.append("heads were not compared with rewards: production rows need served_scores, and objectives a head")
-        return []
-    found = []
-    for j, objective in enumerate(reference.objectives):
-        for aspect, function in (("calibration", _log_ratio), ("agreement", _agreement)):
-            (old, left), (new, right) = (_of_moments(sums[:, j], function) for sums in (before, now))
-            p_value = _two_sided(new - old, float(_clustered((right - left)[:, None])[0]), reference.sums.heads, current.sums.heads)
-            if aspect == "calibration":
-                found.append(Finding("calibration", objective, exp(old), exp(new), abs(new - old), log(CALIBRATION), p_value))
-            else:
-                size = abs(new - old) / abs(old) if old else 0.0
-                found.append(Finding("agreement", objective, old, new, size, AGREEMENT, p_value))
-    return found
-
-
-def _actions(reference: Window, current: Window, notes: list[str], *, psi: float) -> list[Finding]:
-    before, now = reference.sums.policy, current.sums.policy
-    if min(before.sum(), now.sum()) < FEWEST_ROWS:
-        notes.append(f"the action mix was not compared: each window needs {FEWEST_ROWS:g} rows of a policy's arm")
-        return []
-    shift = shift_between(before, now)
-    return [Finding("actions", "policy's arm", shift.noise, shift.psi, shift.excess, psi, shift.p_value)]
-
-
-def _exploration(current: Window) -> list[Finding]:
-    """Return whether exploration draws what its propensities say: n sum_a (T_a - 1)^2 / d_a, as `paretune check` tests it."""
-    count, inverse, squared = current.sums.drawn
-    n = count.sum()
-    known = count > 0
-    if n < FEWEST_ROWS or known.sum() < 2:
-        return []
-    spread = squared[known] / inverse[known]
-    ratio = inverse[known] / n
-    statistic = float(n * np.sum((ratio - 1) ** 2 / spread))
-    freedom = int(known.sum()) - int(np.isclose(np.sum(1 / spread), 1))
-    return [
-        Finding(
-            "exploration",
-            "propensities",
-            1.0,
-            float(ratio[np.abs(ratio - 1).argmax()]),
-            float(np.abs(ratio - 1).max()),
-            OFF_PROPENSITY,
-            float(chi2.sf(statistic, freedom)),
-        )
-    ]
-
-
-def _gain(reference: Slope | None, current: Slope | None, *, notes: list[str]) -> list[Finding]:
-    """Return whether predicted gains still come true: the slope against half of what it was, or against a half where that is unknown."""
-    if current is None:
-        notes.append("gains were not calibrated: name a model that predicts them with --model")
-        return []
-    was = 1.0 if reference is None else reference.slope
-    error = sqrt(current.std_error**2 + (0.0 if reference is None else (SLOPE * reference.std_error) ** 2))
-    lost = SLOPE * was - current.slope
-    p_value = float(norm.sf(lost / error)) if error > 0 else float(lost <= 0)
-    return [Finding("gain", "slope", was, current.slope, 1 - current.slope / was if was > 0 else 0.0, SLOPE, p_value)]
-
-
-def _mean_influence(sums: Floats, count: Floats) -> Floats:
-    """Return what each cluster adds to the error of sums over counts (C, d); counts are (C,) or (C, d)."""
-    count = count[:, None] if count.ndim < sums.ndim else count
-    total = np.maximum(count.sum(axis=0), 1.0)
-    return (sums - count * (sums.sum(axis=0) / total)) / total
-
-
-def _clustered(influence: Floats) -> Floats:
-    """Return the standard errors (d,)."""
-    occupied = int((influence != 0).any(axis=1).sum())
-    return np.sqrt(np.square(influence).sum(axis=0) * occupied / max(1, occupied - 1))
-
-
-def _two_sided(difference: float, error: float, *sums: HeadSums) -> float:
-    """Return the p-value of a difference by Student's law, its freedom the clusters less one."""
-    if error <= 0:
-        return 1.0 if difference == 0 else 0.0
-    return float(2 * student.sf(abs(difference) / error, max(1, len(sums[0].rows) - 1)))
-
-
-def _log_ratio(mean: Floats) -> float:
-    return log(max(float(mean[1]), 1e-12) / max(float(mean[2]), 1e-12))
-
-
-def _agreement(mean: Floats) -> float:
-    _, r, h, rh, hh = mean.tolist()
-    spread = hh - h * h
-    return (rh - r * h) / spread * h / r if spread > 0 and r > 0 else 0.0
-
-
-def _of_moments(sums: Floats, function: Callable[[Floats], float]) -> tuple[float, Floats]:
-    """Return a function of mean moments (5,), and what each cluster adds to its error (C,), by the delta method."""
-    total = float(sums[:, 0].sum())
-    mean = sums.sum(axis=0) / total
-    gradient = np.zeros(len(mean))
-    for place in range(1, len(mean)):
-        step = 1e-4 * max(abs(float(mean[place])), 1e-9)
-        up, down = mean.copy(), mean.copy()
-        up[place] += step
-        down[place] -= step
-        gradient[place] = (function(up) - function(down)) / (2 * step)
-    return function(mean), ((sums - sums[:, [0]] * mean) / total) @ gradient

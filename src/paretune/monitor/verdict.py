@@ -13,10 +13,11 @@ back; rewards that moved while neither state nor heads did mean that people answ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, isnan, log
 from typing import Literal
 
-from paretune.monitor.drift import Drift, Finding
+from paretune.monitor.drift import Drift
+from paretune.monitor.finding import Finding
 
 Answer = Literal["serve", "re-anchor", "collect", "retrain"]
 Cause = Literal["nothing", "rescaled heads", "ranker errors", "visitors", "answers", "exploration", "gains"]
@@ -108,17 +109,17 @@ def _reasons(drift: Drift) -> list[str]:
     told: list[str] = []
     for aspect in dict.fromkeys(each.aspect for each in drift.moved()):
         moved = drift.moved(aspect)
-        told += [_sentence(each) for each in moved[:3]]
+        told += [worded_finding(each) for each in moved[:3]]
         if len(moved) > 3:
             told.append(f"{len(moved) - 3} more of {aspect}: {', '.join(each.name for each in moved[3:9])}{' …' if len(moved) > 9 else ''}")
     shares = drift.shares
     if drift.factors and shares is not None:
         left = abs(shares.reanchored - shares.reference).max()
-        told.append(f"re-anchored, no head's share of utility is off by more than {100 * left:.1f} points")
+        told.append(f"with the factors undone, no head's share of utility is off by more than {100 * left:.1f} points")
     return told
 
 
-def _sentence(each: Finding) -> str:
+def worded_finding(each: Finding) -> str:
     """Return a finding in words."""
     match each.aspect:
         case "state" | "shape" | "actions":
@@ -133,10 +134,10 @@ def _sentence(each: Finding) -> str:
         case "segments":
             return f"head {each.name}: scores moved apart between segments by {each.size:.2f} in logarithms (mark {each.threshold:g})"
         case "contribution":
-            return f"head {each.name}: {100 * each.current:.0f} % of utility under the static weights, {100 * each.reference:.0f} % before"
+            return f"head {each.name}: {100 * each.current:.1f} % of utility under the static weights, {100 * each.reference:.1f} % before"
         case "reward":
-            change = 100 * (each.current / each.reference - 1)
-            return f"{each.name} per production request: {each.current:.4g}, {each.reference:.4g} before ({change:+.1f} %)"
+            change = f" ({100 * (each.current / each.reference - 1):+.1f} %)" if each.reference else ""
+            return f"{each.name} per production request: {each.current:.4g}, {each.reference:.4g} before{change}"
         case "calibration":
             mark = exp(each.threshold)
             return f"{each.name}: observed over predicted is {each.current:.2f}, {each.reference:.2f} before (mark {mark:.2f} times)"
@@ -145,4 +146,5 @@ def _sentence(each: Finding) -> str:
         case "exploration":
             return f"exploration: an action is served {each.current:.2f} times as often as its propensity says (p = {each.p_value:.1g})"
         case "gain":
-            return f"gain: slope of measured on predicted {each.current:.2f}, {each.reference:.2f} before"
+            before = "" if isnan(each.reference) else f", {each.reference:.2f} before"
+            return f"gain: slope of measured on predicted {each.current:.2f}{before} (1 = predictions come true)"

@@ -19,7 +19,8 @@ import numpy as np
 from paretune.config import Config
 from paretune.errors import DataError
 from paretune.monitor.bins import Bins, fit_bins
-from paretune.monitor.drift import LEVEL, Drift, Slope, compare
+from paretune.monitor.drift import LEVEL, Drift, compare
+from paretune.monitor.finding import Slope
 from paretune.monitor.psi import MODERATE
 from paretune.monitor.recalibration import MOST_REQUESTS, Listed, listed_rows, recalibrated
 from paretune.monitor.window import Window, WindowSums, observe

@@ -39,6 +39,31 @@ class Disturbance:
     season: float = 0.0
 
 
+KINDS = ("rescale", "relearn", "season")
+RESCALED, SEASON = 1.6, 1.0
+
+
+def disturbance(kind: str, *, from_day: int, head: str) -> Disturbance:
+    """Return a disturbance of moderate size by its name.
+
+    Args:
+        kind: of KINDS; rescale multiplies one head's scores by 1.6, season is of strength 1.
+        from_day: days since the world began.
+        head: the one that is rescaled.
+
+    Raises:
+        ConfigError: no such kind.
+    """
+    match kind:
+        case "rescale":
+            return Disturbance(from_day, scale=((head, RESCALED),))
+        case "relearn":
+            return Disturbance(from_day, relearned=True)
+        case "season":
+            return Disturbance(from_day, season=SEASON)
+    raise ConfigError(f"there is no drift {kind!r}", hint=f"drifts are {', '.join(KINDS)}")
+
+
 class Drifting:
     """A world, and what becomes of it; see the module's first lines."""
 
