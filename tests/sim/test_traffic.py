@@ -162,3 +162,21 @@ def test_exploration_is_uniform_over_the_grid(world: World) -> None:
     expected = choice.explored.sum() / (len(world.surface) - 1)
     assert np.abs(counts[1:] - expected).max() < 4.5 * np.sqrt(expected)
     assert choice.explored.mean() == pytest.approx(0.3, abs=0.012)
+
+
+class JustBeforeMidnight(np.random.Generator):
+    """Draws nothing but hours that float32 rounds up to 24."""
+
+    def normal(self, loc: float = 0.0, scale: float = 1.0, size: int | None = None) -> np.ndarray:  # type: ignore[override]
+        drawn = super().normal(loc, scale, size)
+        return np.full_like(drawn, 24 - 1e-9) if loc == 15.5 else drawn
+
+
+def test_a_session_just_before_midnight_is_of_the_evening_and_of_its_day() -> None:
+    world = open_world("homefeed", setting="demo", seed=3)
+    arrivals = world.arrive(50, day=0, rng=JustBeforeMidnight(np.random.PCG64(1)))
+    assert (arrivals.hour < 24).all()
+    assert (arrivals.hour > 23.99).all()
+    day_part = arrivals.state.categorical["day_part"]
+    assert {day_part.vocabulary[code] for code in day_part.codes} == {"evening"}
+    assert len(world.again(arrivals, rng=np.random.default_rng(1))) == 50

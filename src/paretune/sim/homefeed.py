@@ -42,6 +42,7 @@ RECENT = 8
 
 COUNTRIES = ("US", "BR", "DE", "JP", "IN", "GB")
 DEVICES = ("phone", "tablet", "web")
+_MIDNIGHT = np.nextafter(np.float32(24), np.float32(0))  # the last hour of a day; float32 rounds those between up to 24
 DAY_PARTS = ("night", "morning", "afternoon", "evening")
 COHORTS = ("CORE", "CASUAL", "REST")
 INTENTS = ("saver", "browser", "casual")
@@ -145,7 +146,7 @@ class Homefeed:
     def arrive(self, n: int, *, day: int, rng: np.random.Generator) -> Arrivals:
         """Return n requests of one day, each the first of a session; active users come more often."""
         user = np.searchsorted(self._visit_cdf, rng.random(n)).astype(np.int64)
-        hour = (rng.normal(15.5, 5.0, n) % 24).astype(np.float32)
+        hour = np.minimum((rng.normal(15.5, 5.0, n) % 24).astype(np.float32), _MIDNIGHT)
         part = (hour // 6).astype(np.int8)
         weekend = day % 7 >= 5
         logits = self._mix[user] + self._part_shift[part] + (self._weekend_shift if weekend else 0)
