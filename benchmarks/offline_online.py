@@ -36,6 +36,7 @@ from paretune.report.archive import MODEL
 from paretune.run import sweep_logs
 from paretune.sim.abtest import run_abtest
 from paretune.sim.lineup import chooser, line_up
+from paretune.sim.truth import true_lifts
 from paretune.sim.world import open_world
 from paretune.value.bundle import load_model
 
@@ -44,8 +45,8 @@ POLICIES = 8
 MIDDLE = (0.25, 0.75)
 TEST_DAYS = 14
 PAPER = Path(__file__).parents[1] / "examples" / "ledger" / "paper.csv"
-QUICK = Sizes(20_000, 10_000, 30_000, 30_000, 8_000, 0)
-FULL = Sizes(truth_requests=0)  # the demo's own
+QUICK = Sizes(20_000, 10_000, 30_000, 30_000, 8_000, 6_000)
+FULL = Sizes()  # the demo's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Tested:
     front: tuple[Entry, ...]
     middle: tuple[Entry, ...]  # of these, the ones in the middle of the trade-offs
     picks: tuple[Entry, ...]
+    truth: tuple[Entry, ...]  # of the front's policies, on production's requests
 
 
 def chosen(front: Front) -> list[int]:
@@ -80,10 +82,12 @@ def run_world(seed: int, sizes: Sizes) -> Tested:
     lineup = line_up(world, [front.policies[p] for p in served], model=model, scale=found.scale)
     arms = [(front.policies[p].name, chooser(lineup, place)) for place, p in enumerate(served)]
     first = TRAIN_DAYS + HOLD_OUT_DAYS
-    readout = run_abtest(world, arms, days=range(first, first + TEST_DAYS), requests_per_arm=sizes.requests_per_arm, seed=seed)
+    test_days = range(first, first + TEST_DAYS)
+    readout = run_abtest(world, arms, days=test_days, requests_per_arm=sizes.requests_per_arm, seed=seed)
+    truth = true_lifts(world, lineup, n=sizes.truth_requests, days=test_days, seed=seed)
     half = ndtri(0.5 + readout.confidence / 2)
 
-    def entries(policies: Sequence[int]) -> tuple[Entry, ...]:
+    def entries(policies: Sequence[int], *, true: bool = False) -> tuple[Entry, ...]:
         made = []
         for p in policies:
             arm = served.index(p)
@@ -91,12 +95,14 @@ def run_world(seed: int, sizes: Sizes) -> Tested:
                 promise = Lift(*(float(getattr(front.lifts, part)[p, j]) for part in ("estimate", "std_error", "low", "high")))
                 low, high = float(readout.low[arm, j]), float(readout.high[arm, j])
                 seen = Lift(float(readout.lift[arm, j]), float((high - low) / (2 * half)), low, high)
+                if true:
+                    seen = Lift(float(truth.lift[arm, j]), float(truth.std_error[arm, j]))
                 made.append(Entry(f"{front.policies[p].name} of world {seed}", objective, promise, seen, test=f"world {seed}"))
         return tuple(made)
 
     alphas = {p: front.policies[p].alpha for p in evenly}
     middle = [p for p, alpha in alphas.items() if alpha is not None and MIDDLE[0] <= alpha <= MIDDLE[1]]
-    return Tested(entries(evenly), entries(middle), entries(picked))
+    return Tested(entries(evenly), entries(middle), entries(picked), entries(evenly, true=True))
 
 
 def show(title: str, ledger: Ledger) -> None:
@@ -159,11 +165,12 @@ def main() -> None:
         wall, cpu = time.monotonic(), time.process_time()
         tested.append(run_world(seed, sizes))
         show(f"world {seed} ({time.monotonic() - wall:.0f} s, {time.process_time() - cpu:.0f} s of CPU)", kept_ledger(tested[-1].front))
-        for entry in tested[-1].front:
+        for entry, exact in zip(tested[-1].front, tested[-1].truth, strict=True):
             promise, seen = entry.predicted, entry.seen
             print(
                 f"    {entry.release:32s} {entry.objective:6s} promised {100 * promise.estimate:+7.2f} ± {100 * promise.std_error:.2f} %"
-                f"   seen {100 * seen.estimate:+7.2f} ± {100 * seen.std_error:.2f} %",
+                f"   seen {100 * seen.estimate:+7.2f} ± {100 * seen.std_error:.2f} %"
+                f"   truly, for production's requests {100 * exact.seen.estimate:+7.2f} %",
                 flush=True,
             )
     together = kept_ledger([entry for each in tested for entry in each.front])
@@ -171,8 +178,11 @@ def main() -> None:
     middle = kept_ledger([entry for each in tested for entry in each.middle])
     show("All worlds, the middle half of the trade-offs", middle)
     show("All worlds, the picks alone", kept_ledger([entry for each in tested for entry in each.picks]))
+    exactly = kept_ledger([entry for each in tested for entry in each.truth])
+    show("All worlds, promised against true for production's requests", exactly)
     show("The paper's numbers", kept_ledger(entries_in(PAPER.read_text(encoding="utf-8"), source=PAPER.name)))
     result = figures(together, [kept_ledger(each.front) for each in tested], middle)
+    result |= {"offline_truth_slope": farthest(exactly.accounts), "offline_truth_coverage": exactly.together.coverage.value}
     print()
     for name, value in result.items():
         print(f"{name}: {value:.4g}")
