@@ -12,7 +12,10 @@ minus promised, and [offline_online_coverage], the share of outcomes inside prom
 share a control arm and held-out rows; intervals are those of leaving out worlds where these are wider. The ends of a front differ so
 much from production that anything correlates with them: the middle half of the trade-offs, 0.25 to 0.75, is told apart
 ([offline_online_r_middle], [offline_online_slope_middle]), and so are the picks, which the sweep chose because they looked good and which
-are tested in the same test. The paper's published numbers are read by the same ledger.
+are tested in the same test. Online, a policy also changes how long sessions last, so which requests there are; what is promised is for
+the requests that production has. So promises are also compared with their exact truth on these ([offline_truth_slope]): what is left there
+is the estimate's own fault, the rest of the difference is what no log of single requests sees. The paper's published numbers are read by
+the same ledger.
 """
 
 from __future__ import annotations
