@@ -10,7 +10,6 @@ import pytest
 from registries import ANNA, BERT, bundle, document
 
 from paretune.cli import main
-from paretune.commands import guard as command
 from paretune.config import Config, load_config
 from paretune.errors import ConflictError, ForbiddenError
 from paretune.experiment.guarding import Memory
@@ -223,7 +222,7 @@ def test_a_look_that_fails_does_not_end_the_watch(
 
     monkeypatch.setattr("paretune.experiment.stepping.acted", refused)
     assert main(served.words) == 4  # a single look says so
-    monkeypatch.setattr(command.time, "sleep", sleep)
+    monkeypatch.setattr("paretune.commands.guard.time.sleep", sleep)
     main([*served.words, "--every-s", "7"])
     assert slept == [7, 7]
     assert capsys.readouterr().err.count("this look failed, the next is in 7 s: policy 1 is not approved") == 2
