@@ -208,3 +208,9 @@ def test_a_registry_without_accounts_is_brought_up_to_date(registry: Registry, a
     assert registry.database.migrate()
     assert accounts.is_empty()
     assert not registry.database.migrate()
+
+
+def test_nobody_is_named_as_the_guardrails_sign(accounts: Accounts) -> None:
+    for name in ("guardrails", "Guardrails"):
+        with pytest.raises(ConfigError, match="is how `paretune guard` signs"):
+            accounts.add(name, Role.OPERATOR, None, by="ada")
