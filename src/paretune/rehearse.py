@@ -157,7 +157,7 @@ class Operation:
         """Sweep the log, exploring on while the data cannot tell; publish the preferred pick, approve it, and return its number.
 
         Raises:
-            GateError: the data cannot tell after so many weeks.
+            GateError: the data cannot tell after so many weeks, or speaks for no pick.
         """
         run = self.folder / name
         while True:
@@ -171,6 +171,8 @@ class Operation:
                 raise GateError(refusal.reason, hint=refusal.remedy)
             self.explore(7)
         labels = [pick.label for pick in found.front.picks if pick.verdict in {CONFIRMED, PROMISING}]
+        if not labels:
+            raise GateError("no pick is confirmed or promising", hint="explore longer, or more requests a day")
         label = next((label for label in PREFERRED if label in labels), labels[0])
         registered = self._publish(run, label, self.registry, PEOPLE[0])
         self.registry.approve(registered.number, by=PEOPLE[1], note="rehearsed")
