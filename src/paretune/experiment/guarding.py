@@ -138,6 +138,8 @@ def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, spent: Sp
 def seen_lifts(logs: Path, config: Config, arm: str, periods: Sequence[tuple[float, float]]) -> tuple[list[SeenLift], int, int]:
     """Return what an arm earned over its control in periods of constant shares, each compared over the same time, put together by weight.
 
+    Users who return in another period count there as others: with few and long periods the error is about right, with many it is too small.
+
     Args:
         logs: joined.
         config: objectives.
