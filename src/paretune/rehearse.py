@@ -157,7 +157,7 @@ class Operation:
         """Sweep the log, exploring on while the data cannot tell; publish the preferred pick, approve it, and return its number.
 
         Raises:
-            GateError: the data cannot tell after so many weeks.
+            GateError: the data cannot tell after so many weeks, or speaks for no pick.
         """
         run = self.folder / name
         while True:
@@ -171,6 +171,8 @@ class Operation:
                 raise GateError(refusal.reason, hint=refusal.remedy)
             self.explore(7)
         labels = [pick.label for pick in found.front.picks if pick.verdict in {CONFIRMED, PROMISING}]
+        if not labels:
+            raise GateError("no pick is confirmed or promising", hint="explore longer, or more requests a day")
         label = next((label for label in PREFERRED if label in labels), labels[0])
         registered = self._publish(run, label, self.registry, PEOPLE[0])
         self.registry.approve(registered.number, by=PEOPLE[1], note="rehearsed")
@@ -206,10 +208,11 @@ class Operation:
         """
         script, first = self.script, self._today()
         broken_from = None if incident is None else time_of(first + incident)
-        mended_at = np.inf
+        over_at = np.inf if broken_from is None else broken_from + script.incident_days * DAY_S
+        release_at = np.inf
         for day in range(first, first + days):
             for part in range(script.parts):
-                broken = broken_from is not None and self.now_s >= broken_from and self.now_s < mended_at
+                broken = broken_from is not None and broken_from <= self.now_s < over_at
                 if broken and self.found.incident_s is None:
                     ends = self.now_s + script.incident_days * DAY_S
                     self.found.incident_s = (self.now_s, ends)
@@ -227,8 +230,9 @@ class Operation:
                 if step.action in {"kill", "rollback", "ramp"}:
                     self._act(situation, number, step, broken=broken)
                     if step.action != "ramp":
-                        mended_at = self.now_s + script.mended_after_days * DAY_S
-                elif self.now_s >= mended_at and self._held():
+                        release_at = self.now_s + script.mended_after_days * DAY_S
+                        over_at = min(over_at, release_at) if broken else over_at
+                elif self.now_s >= release_at and self._held():
                     self._release()
             progress((day - first + 1) / days, f"serving, day {day - first + 1}")
 

@@ -1,6 +1,7 @@
 """What moved and what to do about it: silence in an undisturbed world, each disturbance by its name, weights that mean what they meant."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from paretune.config import Config
 from paretune.errors import ConfigError, DataError
 from paretune.monitor.drift import compare
 from paretune.monitor.finding import Finding, Slope
-from paretune.monitor.reanchor import reanchored
+from paretune.monitor.reanchor import reanchored, reanchored_model
 from paretune.monitor.recalibration import recalibrated
 from paretune.monitor.verdict import judge
 from paretune.monitor.watch import take_reference, take_window, watched
@@ -18,6 +19,8 @@ from paretune.monitor.window import head_sums
 from paretune.records import PRODUCTION, Candidates
 from paretune.sim.drifting import Disturbance
 from paretune.surface.lists import top_lists
+from paretune.value.bundle import load_model, save_model
+from paretune.value.train import fit
 
 UNTOUCHED = Disturbance(0)
 RESCALED = Disturbance(0, scale=(("save", 1.6),))
@@ -147,6 +150,23 @@ def test_re_anchoring_moves_static_weight_and_range_together_and_nothing_else() 
     assert reanchored(moved, {"save": 0.5}) == config
     np.testing.assert_allclose(moved.surface.build().actions[:, 0] * 2, config.surface.build().actions[:, 0])
     assert isinstance(moved, Config)
+
+
+@pytest.mark.parametrize("kind", ["ridge", "smooth", "replay", "cautious"])
+def test_a_re_anchored_model_says_of_every_level_what_it_said_and_survives_being_kept(kind: str, tmp_path: Path) -> None:
+    training = {"model": "ridge" if kind == "cautious" else kind, "max_epochs": 1}
+    if kind == "cautious":
+        training |= {"seeds": 2, "ensemble": "bootstrap", "caution": 1.0}
+    config = config_of()
+    config = config.model_copy(update={"training": config.training.model_copy(update=training)})
+    log, factors = rows_before(0), {"save": 1.6, "p2p": 0.7}
+    model = fit(log, config, seed=1)
+    moved = reanchored_model(model, factors)
+    old, new = config.surface.build().actions, reanchored(config, factors).surface.build().actions
+    expected = model.values(log.state.take(slice(0, 50)), old)
+    np.testing.assert_allclose(moved.values(log.state.take(slice(0, 50)), new), expected, atol=1e-5)
+    save_model(moved, tmp_path / "model")  # type: ignore[arg-type]
+    np.testing.assert_allclose(load_model(tmp_path / "model").values(log.state.take(slice(0, 50)), new), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("factors", [{"nosuch": 2.0}, {"save": 0.0}, {"save": -1.0}, {"save": float("nan")}])

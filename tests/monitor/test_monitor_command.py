@@ -12,7 +12,8 @@ from paretune.errors import ConfigError, LogError
 from paretune.monitor.reanchor import reanchored
 from paretune.monitor.verdict import judge
 from paretune.ports import silent
-from paretune.run import train_model
+from paretune.run import origin_of, train_model
+from paretune.value.bundle import load_model
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,15 @@ def test_gains_are_calibrated_where_a_model_is_named(watched: Path, tmp_path: Pa
     assert len(found) == 1
     assert found[0].current == gains.slope
     assert found[0].reference != 1  # measured on days 8 to 14, which did not train
+
+
+def test_a_re_anchored_model_is_left_beside_the_weights_it_is_for(watched: Path, tmp_path: Path) -> None:
+    config = load_config(watched / "rescaled" / "paretune.toml")
+    config = config.model_copy(update={"training": config.training.model_copy(update={"model": "ridge"})})
+    train_model(watched / "rescaled" / "logs", config, tmp_path / "model", days=tuple(range(20_454, 20_468)))
+    assert main(words(watched / "rescaled", "--model", str(tmp_path / "model"), "--once", "--out", str(tmp_path / "out"))) == 4
+    kept = load_model(tmp_path / "out" / "model")
+    assert origin_of(kept).config.surface == load_config(tmp_path / "out" / "paretune.reanchored.toml").surface
 
 
 @pytest.mark.parametrize("kind", ["nosuch", "Rescale"])

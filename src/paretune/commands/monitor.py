@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from paretune.records import Log
 
 WEEK = 7
+REANCHORED = "model"  # the model for re-anchored weights, beside the page
 NEXT = {
     "re-anchor": "put the re-anchored weights in force, then name days after that as --reference",
     "collect": "explore on; until there are rows enough, the static weights are the safe ones",
@@ -89,6 +90,8 @@ def monitor(
         drift, gains, policy = look(logs, settings, reference=reference, current=current, model=model, psi=psi, progress=progress)
     verdict = judge(drift, enough=enough)
     paths = {} if output is None else publish_drift(drift, verdict, settings, output, gains=gains, policy=policy)
+    if output is not None and model is not None and verdict.answer == "re-anchor":
+        paths["model"] = keep_reanchored(model, drift.factors, output / REANCHORED)
     if as_json:
         show_json({**drift_numbers(drift, verdict), "files": paths})
     elif not once:
@@ -107,6 +110,23 @@ def monitor(
 def told(verdict: Verdict) -> str:
     """Return a verdict with its reasons, one a line."""
     return "\n".join((verdict.sentence, *(f"  - {reason}" for reason in verdict.reasons)))
+
+
+def keep_reanchored(folder: Path, factors: dict[str, float], target: Path) -> Path:
+    """Write the model for re-anchored weights and return its folder."""
+    from paretune.monitor.reanchor import reanchored_model
+    from paretune.value.bundle import load_model, save_model
+
+    save_model(reanchored_model(load_model(model_folder(folder)), factors), target)  # type: ignore[arg-type]
+    return target
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the folder of the model, where a run may have been named."""
+    from paretune.report.archive import MODEL
+    from paretune.run import is_run
+
+    return folder / MODEL if is_run(folder) else folder
 
 
 def look(
@@ -239,12 +259,10 @@ def measured(
     from paretune.frontier.calibration import calibrate, policy_arms
     from paretune.logs.parquet import scan_log
     from paretune.monitor.finding import Slope
-    from paretune.report.archive import MODEL
     from paretune.run import anchor_of, is_run, origin_of
     from paretune.value.bundle import load_model
 
-    run = is_run(folder)
-    loaded = load_model(folder / MODEL if run else folder)
+    run, loaded = is_run(folder), load_model(model_folder(folder))
     origin = origin_of(loaded)
     if origin.config.surface != config.surface:
         raise ConfigError(f"{folder} was trained for another surface", hint="name the configuration that it was trained with")

@@ -7,7 +7,7 @@ what the service did (fallbacks, lateness, silence) from its spool where that is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,9 +37,9 @@ FALLBACKS, LATE = "fallbacks", "late decisions"
 
 @dataclass
 class Memory:
-    """What was counted of whole days, by their files, so that who looks every minute does not count everything again."""
+    """What was counted of whole days, so that who looks every minute does not count everything again; of each day only the latest files."""
 
-    days: dict[tuple[tuple[str, int], ...], Counted] = field(default_factory=dict)
+    days: dict[int, tuple[tuple[tuple[str, int], ...], Counted]] = field(default_factory=dict)  # day -> its files with their times, counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,10 @@ def seen_of(
     for arm in arms:
         named = f"{arm.name}, " if len(arms) > 1 else ""
         lifts, doubt, count = _lifts(test, config, plan, arm, spent)
-        found = [*lifts, *_service(decisions, config, arm, spent)]
+        service = _service(decisions, config, arm, spent)
+        if spool is not None and not service:
+            doubt = [*doubt, f"no decision of {arm.name} in the spool: fallbacks are not seen"]
+        found = [*lifts, *service]
         watched += [Watched(f"{named}{one.name}", one.value, one.low, one.high, one.limit, one.state) for one in found]
         doubts += doubt
         users.append(count)
@@ -119,7 +122,8 @@ def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, spent: Sp
         exposed = exposure(test)
     except DataError:
         return (), ["no request of an arm since the step began"], 0
-    control = next((name for name in (CONTROL, STATIC) if name in exposed.units), "")
+    planned = _planned(plan)  # a service that still follows the plan before may log arms that this one does not have
+    control = next((name for name in (CONTROL, STATIC) if name in exposed.units and planned.get(name, 0.0) > 0), "")
     if not control or arm.name not in exposed.units:
         return (), [f"nobody in {arm.name if control else 'an arm of static weights to compare with'}"], 0
     place = np.array([exposed.arms.index(control), exposed.arms.index(arm.name)])
@@ -128,11 +132,13 @@ def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, spent: Sp
         watch_lifts(exposed.moments(since=day).of_arms(place), metrics, alpha=spent.on(day), planned_users=config.rollout.planned_users)
         for day in exposed.days
     )
-    return watched, _split(exposed, plan, control, arm), min(exposed.units[control], exposed.units[arm.name])
+    return watched, _split(exposed, planned, control, arm), min(exposed.units[control], exposed.units[arm.name])
 
 
 def seen_lifts(logs: Path, config: Config, arm: str, periods: Sequence[tuple[float, float]]) -> tuple[list[SeenLift], int, int]:
     """Return what an arm earned over its control in periods of constant shares, each compared over the same time, put together by weight.
+
+    Users who return in another period count there as others: with few and long periods the error is about right, with many it is too small.
 
     Args:
         logs: joined.
@@ -173,9 +179,13 @@ def seen_lifts(logs: Path, config: Config, arm: str, periods: Sequence[tuple[flo
     return found, users, max(1, round(sum(ends - begins for begins, ends in periods) / 86_400))
 
 
-def _split(exposed: Exposure, plan: Plan, control: str, arm: Arm) -> list[str]:
+def _planned(plan: Plan) -> dict[str, float]:
+    """Return arm -> share of users, static weights for the rest among them."""
     shares = {one.name: one.share for one in plan.arms}
-    shares.setdefault(STATIC, max(0.0, 1 - sum(shares.values())))
+    return {STATIC: max(0.0, 1 - sum(shares.values())), **shares}
+
+
+def _split(exposed: Exposure, shares: Mapping[str, float], control: str, arm: Arm) -> list[str]:
     seen = {name: exposed.units[name] for name in (control, arm.name)}
     planned = {name: shares[name] / (shares[control] + arm.share) for name in seen}
     ratio = sample_ratio(seen, planned, unit="users")
@@ -224,14 +234,15 @@ def _rewards(logs: Path, config: Config, since_us: int, *, until_us: int | None 
         if ends <= since_us or begins >= last_us:
             continue
         whole = tuple(by_day.get(day, ())) if begins >= since_us and ends <= last_us else ()
-        if memory is not None and whole in memory.days:
-            found.append(memory.days[whole])
+        kept = None if memory is None else memory.days.get(day)
+        if kept is not None and kept[0] == whole:
+            found.append(kept[1])
             continue
         parts = list(_counted(logs, config, day, since_us=since_us, last_us=last_us))
         if parts:
             found.append(total_of(parts))
             if memory is not None and whole:
-                memory.days[whole] = found[-1]
+                memory.days[day] = (whole, found[-1])
     return total_of(found) if found else None
 
 

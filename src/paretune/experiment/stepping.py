@@ -56,10 +56,22 @@ def looked(
         users=seen.users,
         watched=seen.watched,
         next_share=wanted,
-        can_go_back=began.previous > 0,
+        can_go_back=config.rollout.on_breach == "rollback" and _takes_back(registry, plan),
         doubts=seen.doubts,
     )
     return found, number, next_step(found, config.rollout)
+
+
+def _takes_back(registry: Registry, plan: Plan) -> bool:
+    """Say whether rolling back is possible and takes users away from what is watched: before a ramp down, a policy served more users."""
+    try:
+        back = registry.rollback(by=AUTOMAT, preview=True).plan
+    except ConflictError:  # nothing was before, or it serves what was retired
+        return False
+    if back.killed:
+        return True
+    shares = [(changes.share_of(back, one), changes.share_of(plan, one)) for one in changes.numbers_in(plan)]
+    return all(then <= now + _ROUNDING for then, now in shares) and any(then < now - _ROUNDING for then, now in shares)
 
 
 def _next_share(plan: Plan, number: int, most: float) -> float | None:

@@ -9,9 +9,12 @@ values by level stays right, and only the numbers that the ranker multiplies wit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from paretune.config import Config, HeadSection, Tune, parse_config
 from paretune.errors import ConfigError
+from paretune.ports import ValueModel
 
 
 def reanchored(config: Config, factors: Mapping[str, float]) -> Config:
@@ -31,6 +34,26 @@ def reanchored(config: Config, factors: Mapping[str, float]) -> Config:
     heads = [_rescaled(head, factors.get(head.name, 1.0)) for head in config.surface.heads]
     raw["surface"]["heads"] = [head.model_dump(mode="json") for head in heads]
     return parse_config(raw, source="re-anchored configuration")
+
+
+def reanchored_model(model: ValueModel, factors: Mapping[str, float]) -> ValueModel:
+    """Return the model for re-anchored weights: what it says of a level stays, the level's weights are divided by the factors.
+
+    Models know weights by where they stand between a head's levels, on a log or a linear scale; dividing all of them moves nothing.
+
+    Args:
+        model: of `paretune.value`, single or several averaged.
+        factors: as of `reanchored`.
+
+    Raises:
+        ConfigError: as of `reanchored`.
+    """
+    one: Any = model
+    if hasattr(one, "averaged"):
+        return replace(one, averaged=reanchored_model(one.averaged, factors))
+    if hasattr(one, "members"):
+        return replace(one, members=tuple(reanchored_model(member, factors) for member in one.members))
+    return replace(one, origin=replace(one.origin, config=reanchored(one.origin.config, factors)))
 
 
 def _rescaled(head: HeadSection, factor: float) -> HeadSection:
