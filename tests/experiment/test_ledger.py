@@ -199,10 +199,34 @@ def test_true_promises_are_seldom_doubted_and_doubled_ones_mostly_are() -> None:
     assert _alarms(0.5, 200, ("save", "p2p", "hide")) > 0.8
 
 
+def test_arms_that_miss_together_because_of_one_control_are_not_so_many_misses() -> None:
+    def arms(shift: float, test: str, n: int = 8) -> list[Entry]:
+        return [entry(x, x + shift, error=0.001, seen_error=0.002, test=test) for x in np.linspace(0, 0.02, n)]
+
+    one_bad = [e for t, shift in enumerate((0.006, 0.0, 0.001, -0.001, 0.0)) for e in arms(shift, f"test {t}")]
+    told, alone = kept_ledger(one_bad).together, kept_ledger([replace(e, test="") for e in one_bad]).together
+    assert told.coverage.value == alone.coverage.value == 0.8
+    assert alone.coverage.high < 0.95 < told.coverage.high
+    assert (alone.answer, told.answer) == (NOT_COVERED, HOLDS)
+    all_bad = [e for t in range(5) for e in arms(0.006 * (-1) ** t, f"test {t}")]
+    assert kept_ledger(all_bad).together.answer == NOT_COVERED
+    single = kept_ledger(arms(0.006, "test 0")).together
+    assert single.coverage.value == 0
+    assert single.coverage.high > 0.95
+
+
+def test_the_share_covered_with_equal_tests_of_one_outcome_is_clopper_and_pearson_s() -> None:
+    entries = [replace(e, test=f"test {place}") for place, e in enumerate(releases(1.0, 9, level=0.006))]
+    account = kept_ledger(entries).together
+    exact = binomtest(round(9 * account.coverage.value), 9).proportion_ci(0.95, method="exact")
+    assert 0 < account.coverage.value < 1
+    assert (account.coverage.low, account.coverage.high) == pytest.approx((exact.low, exact.high))
+
+
 @pytest.mark.slow
 def test_intervals_hold_where_all_arms_of_a_test_share_what_its_control_did() -> None:
     rng, rounds, true = np.random.default_rng(8), 300, np.linspace(-0.05, 0.10, 8)
-    held = np.zeros(3)
+    held = np.zeros(4)
     for _ in range(rounds):
         entries = []
         for t in range(5):
@@ -211,5 +235,10 @@ def test_intervals_hold_where_all_arms_of_a_test_share_what_its_control_did() ->
                 promised, seen = x + sweep + 0.002 * rng.normal(), x + control + 0.004 * rng.normal()
                 entries.append(entry(promised, seen, error=np.hypot(0.004, 0.002), seen_error=np.hypot(0.007, 0.004), test=f"test {t}"))
         told = kept_ledger(entries).together
-        held += [told.slope.low <= 1 <= told.slope.high, told.line.low <= 1 <= told.line.high, told.level.low <= 0 <= told.level.high]
+        held += [
+            told.slope.low <= 1 <= told.slope.high,
+            told.line.low <= 1 <= told.line.high,
+            told.level.low <= 0 <= told.level.high,
+            told.answer != NOT_COVERED,
+        ]
     assert (held / rounds > 0.92).all()

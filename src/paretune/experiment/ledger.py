@@ -6,7 +6,8 @@
 The rule: correlation is not trust. Predictions that are all off by a point, or all twice too large, correlate as well as true ones; so the
 level error, the slope and the coverage stand beside it. Both sides have errors, so the slope is that of `experiment.lines`. Fewer than
 three outcomes say nothing. Intervals hold each alone; answers hold for all rows at once (Bonferroni). Outcomes of one test share a control:
-where a test has several, intervals of slope and level are also those of leaving out one test after the other, and the wider ones count.
+where a test has several, intervals of slope and level are also those of leaving out one test after the other, and the wider ones count;
+the share covered rests on as many outcomes as the tests are worth.
 """
 
 from __future__ import annotations
@@ -165,14 +166,14 @@ def _account(name: str, entries: Sequence[Entry], *, turned: bool, confidence: f
     points = Points(x, y, errors[:, 0], errors[:, 1]) if known else Points(x, y, None, None)
     tests = _tests(entries)
     if len(entries) < FEWEST:
-        covered, level = _coverage(points, confidence), _level(points, tests, confidence)
+        covered, level = _coverage(points, tests, confidence), _level(points, tests, confidence)
         return Account(name, len(entries), len(tests), Told(np.nan), NO_LINE, NO_LINE, level, covered, TOO_FEW)
     slope = _line(points, tests, through_origin=True, confidence=confidence)
     line = _line(points, tests, through_origin=False, confidence=confidence)
-    coverage = _coverage(points, confidence)
+    coverage = _coverage(points, tests, confidence)
     correlation, level = _correlation(x, y, confidence), _level(points, tests, confidence)
     sure = slope if strict == confidence else _line(points, tests, through_origin=True, confidence=strict)
-    answer = _answer(sure, _coverage(points, confidence, strict), confidence)
+    answer = _answer(sure, _coverage(points, tests, confidence, strict), confidence)
     return Account(name, len(entries), len(tests), correlation, slope, line, level, coverage, answer)
 
 
@@ -232,20 +233,37 @@ def _level(points: Points, tests: Sequence[Bools], confidence: float) -> Told:
     return Told(mean, mean - max(halves), mean + max(halves)) if halves else Told(mean)
 
 
-def _coverage(points: Points, confidence: float, of_share: float | None = None) -> Told:
-    """Return the share of covered outcomes with the interval of Clopper and Pearson; NaN where errors are unknown.
+def _coverage(points: Points, tests: Sequence[Bools], confidence: float, of_share: float | None = None) -> Told:
+    """Return the share of covered outcomes with the interval of Clopper and Pearson, by as many outcomes as the tests are worth.
+
+    NaN where errors are unknown.
 
     Args:
         points: promised and seen.
+        tests: which points belong to each.
         confidence: of what covers.
         of_share: confidence of the share's interval; the same where left out.
     """
     if points.x_error is None or points.y_error is None:
         return Told(np.nan)
     z = float(ndtri(0.5 + confidence / 2))
-    count = len(points.x)
-    inside = int((np.abs(points.y - points.x) <= z * np.sqrt(points.x_error**2 + points.y_error**2)).sum())
-    tail = (1 - (confidence if of_share is None else of_share)) / 2
-    low = 0.0 if inside == 0 else float(betaincinv(inside, count - inside + 1, tail))
-    high = 1.0 if inside == count else float(betaincinv(inside + 1, count - inside, 1 - tail))
-    return Told(inside / count, low, high)
+    inside = np.abs(points.y - points.x) <= z * np.sqrt(points.x_error**2 + points.y_error**2)
+    share, sure = float(inside.mean()), confidence if of_share is None else of_share
+    count, tail = _worth(inside, tests, sure), (1 - sure) / 2
+    low = 0.0 if share == 0 else float(betaincinv(share * count, (1 - share) * count + 1, tail))
+    high = 1.0 if share == 1 else float(betaincinv(share * count + 1, (1 - share) * count, 1 - tail))
+    return Told(share, low, high)
+
+
+def _worth(inside: Bools, tests: Sequence[Bools], confidence: float) -> float:
+    """Return how many independent outcomes these are worth, seeing how alike those of one test are (Korn and Graubard, 1998)."""
+    count, several = len(inside), len(tests)
+    if several == count:
+        return count
+    share = inside.mean()
+    if several < FEWEST or share in {0, 1}:  # nothing shows how alike they are
+        return several
+    gaps = np.array([(inside[test] - share).sum() for test in tests])
+    alike = several / (several - 1) * np.square(gaps).sum() / (count * share * (1 - share))  # the design effect
+    place = 0.5 + confidence / 2
+    return float(count / max(alike, 1.0) * (stdtrit(count - 1, place) / stdtrit(several - 1, place)) ** 2)
