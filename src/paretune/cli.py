@@ -28,6 +28,7 @@ from paretune.commands.history import audit, diff, history
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
+from paretune.commands.ledger import ledger
 from paretune.commands.monitor import monitor
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
@@ -83,6 +84,7 @@ COMMANDS = (
     readout,
     monitor,
     guard,
+    ledger,
     ramp,
     rollback,
     kill,

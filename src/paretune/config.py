@@ -234,6 +234,7 @@ class Rollout(Section):
     hold_hours: float = Field(24.0, ge=0, le=2400, description="least time at each step before the next")
     least_users: int = Field(1000, ge=1, description="fewest users of the arm, and of its control, before the next step")
     planned_users: int = Field(50_000, ge=100, description="users of both arms at which the watching intervals are to be narrowest")
+    planned_days: Days = Field(28, description="days that a ramp is about to take; how the watching intervals share their errors")
     fallback_pct: float = Field(2.0, gt=0, le=100, description="largest share of the arm's requests that may fall back to static weights")
     late_ms: float = Field(50.0, gt=0, description="a decision that takes longer is late")
     late_pct: float = Field(1.0, gt=0, le=100, description="largest share of the arm's decisions that may be late")

@@ -7,26 +7,37 @@ activate what was approved, and release a day after the guardrails stepped back,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from paretune.config import Config
 from paretune.errors import GateError
+from paretune.experiment.guarding import Memory, seen_lifts
+from paretune.experiment.ledger import Ledger, kept_ledger
+from paretune.experiment.promises import latest_of
 from paretune.experiment.stepping import acted, looked
 from paretune.experiment.watch import AUTOMAT, Situation, Step
 from paretune.frontier.verdict import CONFIRMED, PROMISING
+from paretune.logs.parquet import scan_log
+from paretune.monitor.verdict import judge
+from paretune.monitor.watch import take_reference, take_window, watched
+from paretune.policy.changes import numbers_in
 from paretune.policy.registry import Registry
 from paretune.policy.rows import Registered
 from paretune.ports import Progress, ValueModel, silent
+from paretune.records import Log
 from paretune.report.archive import MODEL
 from paretune.report.contents import Findings
 from paretune.run import sweep_logs
+from paretune.sim.drifting import Disturbance, Drifting
 from paretune.sim.lineup import chooser, line_up
 from paretune.sim.operation import DAY_S, Incident, play, time_of
-from paretune.sim.traffic import Chooser
+from paretune.sim.traffic import EPOCH_DAY, Chooser
 from paretune.sim.world import World
 from paretune.value.bundle import load_model
 
@@ -45,7 +56,7 @@ class Script:
     served_days: int = 14  # after that
     explore_share: float = 0.6  # of requests, while nothing is served
     learning_per_day: int = 16_000  # requests while exploring
-    serving_per_day: int = 12_000
+    serving_per_day: int = 24_000
     parts: int = 6  # looks of the guardrails per day
     first_share: float = 0.05
     control: float = 0.25
@@ -54,6 +65,11 @@ class Script:
     rise: float = 1.0  # of the last objective, relative, where a policy is served
     incident_days: int = 7  # how long it would go on by itself
     mended_after_days: float = 1.0  # how long people take
+    watch_share: float = 0.05  # of requests explored while a policy is served
+    refresh: tuple[tuple[str, float], ...] = (("p2p", 1.6),)  # heads whose scores a refresh of the ranker rescales; empty = none
+    season: float = 1.5  # how much other people come at the end, see `sim.drifting`; 0 = none
+    watched_days: int = 7  # after each of these, before drift is judged; whole weeks, since weekends are other days
+    retrain: bool = True  # at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,8 @@ class Rehearsal:
     days: list[tuple[float, float, float]] = field(default_factory=list)  # time, share of users served a policy, hides of arm over control
     incident_s: tuple[float, float] | None = None  # when it began, and when guardrails or people ended it
     incident_days: int = 0
+    verdicts: dict[str, str] = field(default_factory=dict)  # "calm", "refresh", "season" -> what the drift said to do
+    ledger: Ledger | None = None
     false_backs: int = 0  # steps back while nothing was wrong
 
     @property
@@ -114,11 +132,14 @@ class Operation:
             seed: of all draws.
         """
         self.world, self.folder, self.script, self.config, self.seed = world, folder, script, config, seed
+        self._before = world
         self.logs, self.now_s, self.found = folder / "logs", time_of(0), Rehearsal(incident_days=script.incident_days)
         self.registry = Registry(folder / "paretune.db", clock=lambda: self.now_s)
         self.choosers: dict[str, Chooser] = {}
         self._incident: Incident | None = None
-        self._publish = publish
+        self._since = 0  # day from which a model learns
+        self._reference: tuple[int, int] = (0, 0)  # days that the model in force learned from
+        self._publish, self._memory = publish, Memory()
 
     def explore(self, days: int, progress: Progress = silent) -> None:
         """Write days of exploration."""
@@ -136,24 +157,27 @@ class Operation:
         """Sweep the log, exploring on while the data cannot tell; publish the preferred pick, approve it, and return its number.
 
         Raises:
-            GateError: the data cannot tell after so many weeks.
+            GateError: the data cannot tell after so many weeks, or speaks for no pick.
         """
         run = self.folder / name
         while True:
-            config = rehearsed_config(self.world, self._today())
+            config = rehearsed_config(self.world, self._today() - self._since)
             found = sweep_logs(self.logs, config, run, seed=self.seed, draw=False, progress=progress)
             refusal = found.front.refusal
             if refusal is None:
                 break
             self.found.note(self.now_s, "not enough data", refusal.reason, "verdict")
-            if self._today() >= 7 * self.script.most_weeks:
+            if self._today() - self._since >= 7 * self.script.most_weeks:
                 raise GateError(refusal.reason, hint=refusal.remedy)
             self.explore(7)
         labels = [pick.label for pick in found.front.picks if pick.verdict in {CONFIRMED, PROMISING}]
+        if not labels:
+            raise GateError("no pick is confirmed or promising", hint="explore longer, or more requests a day")
         label = next((label for label in PREFERRED if label in labels), labels[0])
         registered = self._publish(run, label, self.registry, PEOPLE[0])
         self.registry.approve(registered.number, by=PEOPLE[1], note="rehearsed")
         self._ready(registered, found, load_model(run / MODEL))
+        self._reference = (self._since, self._today())
         lifts = registered.policy.evidence.lifts["estimate"]
         told = ", ".join(f"{name} {100 * (lift or 0):+.1f} %" for name, lift in zip(found.front.lifts.objectives, lifts, strict=True))
         self.found.note(
@@ -163,6 +187,10 @@ class Operation:
 
     def _today(self) -> int:
         return round((self.now_s - time_of(0)) / DAY_S)
+
+    def last_days(self, count: int) -> int:
+        """Return the day that began so many days ago."""
+        return self._today() - count
 
     def activate(self, number: int) -> None:
         """Serve a policy to its first users."""
@@ -180,10 +208,11 @@ class Operation:
         """
         script, first = self.script, self._today()
         broken_from = None if incident is None else time_of(first + incident)
-        mended_at = np.inf
+        over_at = np.inf if broken_from is None else broken_from + script.incident_days * DAY_S
+        release_at = np.inf
         for day in range(first, first + days):
             for part in range(script.parts):
-                broken = broken_from is not None and self.now_s >= broken_from and self.now_s < mended_at
+                broken = broken_from is not None and broken_from <= self.now_s < over_at
                 if broken and self.found.incident_s is None:
                     ends = self.now_s + script.incident_days * DAY_S
                     self.found.incident_s = (self.now_s, ends)
@@ -191,20 +220,77 @@ class Operation:
                 play(
                     self.world, self.logs, self.registry.current(), self.choosers,
                     day=day, part=part, parts=script.parts, requests_per_day=script.serving_per_day,
-                    incident=self._incident if broken else None, seed=self.seed,
+                    explore_share=script.watch_share, incident=self._incident if broken else None, seed=self.seed,
                 )  # fmt: skip
                 self.now_s = time_of(day, part + 1, script.parts)
                 situation, number, step = looked(
-                    self.logs, self.config, self.registry, spool=None, ramp_to=script.ramp_to, now_s=self.now_s
+                    self.logs, self.config, self.registry, spool=None, ramp_to=script.ramp_to, now_s=self.now_s, memory=self._memory
                 )
                 self._keep(situation)
                 if step.action in {"kill", "rollback", "ramp"}:
                     self._act(situation, number, step, broken=broken)
                     if step.action != "ramp":
-                        mended_at = self.now_s + script.mended_after_days * DAY_S
-                elif self.now_s >= mended_at and self._held():
+                        release_at = self.now_s + script.mended_after_days * DAY_S
+                        over_at = min(over_at, release_at) if broken else over_at
+                elif self.now_s >= release_at and self._held():
                     self._release()
             progress((day - first + 1) / days, f"serving, day {day - first + 1}")
+
+    def disturb(self, name: str, *, scale: tuple[tuple[str, float], ...], season: float = 0.0) -> str:
+        """Change the world, serve some days, and return what the drift then says to do.
+
+        Args:
+            name: of the change.
+            scale: heads that the ranker scores otherwise from now on, those of earlier changes among them.
+            season: how much other people come.
+        """
+        first = self._today()
+        self.world = Drifting(self._before, Disturbance(first, scale=scale, season=season))
+        what = "other people come" if season else ", ".join(f"scores of {head} times {factor:g}" for head, factor in scale)
+        self.found.note(self.now_s, name, what, "world")
+        self.serve(self.script.watched_days)
+        return self.watch(name, first)
+
+    def watch(self, name: str, first: int) -> str:
+        """Compare the days since one with those that the model learned from, and return what is to be done."""
+        plain = self.config
+
+        def rows(low: int, high: int) -> Iterator[Log]:
+            days = range(EPOCH_DAY + low, EPOCH_DAY + high)
+            return scan_log(self.logs, plain, days=days, candidates=True, predicted=True)
+
+        reference = take_reference(lambda: rows(*self._reference), plain)
+        verdict = judge(watched(reference, *take_window(rows(first, self._today()), reference)))
+        self.found.verdicts[name] = verdict.answer
+        self.found.note(self.now_s, f"drift: {verdict.answer}", verdict.sentence, "verdict")
+        return verdict.answer
+
+    def read_out(self, number: int) -> None:
+        """Record what users were seen to do under a policy beside what was promised; days of an incident are left out."""
+        seen, users, days = seen_lifts(self.logs, self.config, f"policy-{number}", self._periods(number))
+        told = json.dumps([asdict(one) for one in seen], sort_keys=True)
+        version = next(one.version for one in self.registry.history() if number in numbers_in(self.registry.plan(one.version)))
+        fingerprint = hashlib.sha256(told.encode()).hexdigest()
+        self.registry.record_outcome(number, version=version, seen=seen, users=users, days=days, readout=fingerprint, by=PEOPLE[0])
+        self.found.ledger = kept_ledger(latest_of(self.registry.outcomes()), confidence=self.config.evaluation.confidence)
+        words = ", ".join(f"{one.objective} {100 * one.estimate:+.1f} %" for one in seen)
+        self.found.note(self.now_s, f"policy {number} read out", f"seen: {words}", "verdict")
+
+    def take_out(self, number: int) -> None:
+        """Serve a policy to nobody any more."""
+        self.registry.ramp(number, share=0.0, by=PEOPLE[2], note="the world is another")
+        self.found.note(self.now_s, f"policy {number} is taken out", "until it is learned anew", "people")
+        self._since = self._today()
+
+    def _periods(self, number: int) -> list[tuple[float, float]]:
+        """Return the times in which a policy was served under one plan and nothing was wrong."""
+        past, ends, found = self.registry.history(), self.now_s, []
+        for one in past:
+            begins, plan = one.at_us / 1e6, self.registry.plan(one.version)
+            if not plan.killed and number in numbers_in(plan):
+                found += _without((begins, ends), self.found.incident_s)
+            ends = begins
+        return found
 
     def _act(self, situation: Situation, number: int, step: Step, *, broken: bool) -> None:
         acted(self.registry, step, number=number, situation=situation)
@@ -264,9 +350,30 @@ def rehearse(world: World, folder: Path, script: Script, *, publish: Publish, se
     operation.explore(script.explored_days, part(0.0, 0.35))
     number = operation.learn("run", part(0.35, 0.5))
     operation.activate(number)
-    operation.serve(script.served_days, incident=script.incident, progress=part(0.5, 1.0))
+    operation.serve(script.served_days, incident=script.incident, progress=part(0.5, 0.7))
+    operation.read_out(number)
+    operation.watch("calm", operation.last_days(script.watched_days))
+    if script.refresh:
+        operation.disturb("refresh", scale=script.refresh)
+    if script.season:
+        operation.disturb("season", scale=script.refresh, season=script.season)
+    if script.retrain:
+        operation.take_out(number)
+        operation.explore(script.explored_days, part(0.8, 0.9))
+        number = operation.learn("run-2", part(0.9, 0.95))
+        operation.activate(number)
+        operation.serve(script.watched_days, progress=part(0.95, 1.0))
+        operation.read_out(number)
+    progress(1.0, "done")
     operation.registry.close()
     return operation.found
+
+
+def _without(span: tuple[float, float], hole: tuple[float, float] | None) -> list[tuple[float, float]]:
+    """Return what is left of a span of time outside another."""
+    if hole is None or hole[1] <= span[0] or hole[0] >= span[1]:
+        return [span]
+    return [(low, high) for low, high in ((span[0], hole[0]), (hole[1], span[1])) if low < high]
 
 
 def rehearsed_config(world: World, days: int) -> Config:

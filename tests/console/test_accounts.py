@@ -200,7 +200,7 @@ def test_a_registry_notes_from_where_it_is_asked(registry: Registry) -> None:
 
 def test_a_registry_without_accounts_is_brought_up_to_date(registry: Registry, accounts: Accounts) -> None:
     def back(connection):  # type: ignore[no-untyped-def]
-        for table in ("tokens", "sessions", "accounts"):
+        for table in ("outcomes", "tokens", "sessions", "accounts"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
 
@@ -208,3 +208,9 @@ def test_a_registry_without_accounts_is_brought_up_to_date(registry: Registry, a
     assert registry.database.migrate()
     assert accounts.is_empty()
     assert not registry.database.migrate()
+
+
+def test_nobody_is_named_as_the_guardrails_sign(accounts: Accounts) -> None:
+    for name in ("guardrails", "Guardrails"):
+        with pytest.raises(ConfigError, match="is how `paretune guard` signs"):
+            accounts.add(name, Role.OPERATOR, None, by="ada")

@@ -4,12 +4,15 @@ import json
 import math
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from paretune.console.fronts import surface_of
 from paretune.console.live import Counted, Sample, between
 from paretune.console.pictures import live_specifications
 from paretune.console.traffic import Traffic, read_metrics
@@ -111,10 +114,36 @@ def test_services_are_asked_and_the_silent_ones_named(service: tuple[str, type[_
     assert [picture["title"]["text"] for picture in pictures] == ["Decisions by reason", "How long a decision takes"]
     handler.text = "no metrics at all {"
     assert traffic.ask().silent == (address, silent)
+    for strange in ("paretune_plan_version +Inf\n", "paretune_decisions_total NaN\n"):
+        handler.text = strange
+        assert traffic.ask().silent == (address, silent)
+
+
+def test_services_are_asked_by_one_thread_however_many_pages_are_opened_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    class Slow:
+        """A thread that takes long to make, so that another page comes in between."""
+
+        def __init__(self, *, name: str, **_: object) -> None:
+            time.sleep(0.05)
+            made.append(name)
+
+        def start(self) -> None:
+            """Do nothing."""
+
+    traffic = Traffic(["http://127.0.0.1:9"])
+    pages = [threading.Thread(target=traffic.start) for _ in range(3)]
+    monkeypatch.setattr("paretune.console.traffic.threading.Thread", Slow)
+    for page in pages:
+        page.start()
+    for page in pages:
+        page.join()
+    assert made == ["paretune-traffic"]
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    for strange in ("127.0.0.1:8077", "ftp://a", "http://"):
+    for strange in ("127.0.0.1:8077", "ftp://a", "http://", "http://a:port"):
         with pytest.raises(ConfigError, match="no address"):
             Traffic([strange])
 
@@ -130,3 +159,10 @@ def test_the_last_look_of_the_guardrails_is_read_and_a_torn_one_is_none(tmp_path
     assert (look.plan, look.action, look.guardrails[0].state) == (3, "kill", "breached")
     file.write_text(json.dumps(told)[:40])
     assert Traffic(guardrails=file).look() is None
+
+
+def test_scattered_actions_are_no_grid_and_are_not_made_one() -> None:
+    actions = np.random.default_rng(0).uniform(1, 2, (400, 8))  # as a grid, 399 to the power of 8
+    assert surface_of(tuple("abcdefgh"), actions[0], actions) is None
+    few = np.random.default_rng(0).uniform(1, 2, (300, 3))  # 27 million
+    assert surface_of(("a", "b", "c"), few[0], few) is None

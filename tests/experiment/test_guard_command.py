@@ -11,7 +11,8 @@ from registries import ANNA, BERT, bundle, document
 
 from paretune.cli import main
 from paretune.config import Config, load_config
-from paretune.errors import ConflictError
+from paretune.errors import ConflictError, ForbiddenError
+from paretune.experiment.guarding import Memory
 from paretune.experiment.stepping import acted, looked
 from paretune.experiment.watch import Step
 from paretune.policy.registry import Registry
@@ -147,3 +148,81 @@ def test_what_goes_wrong_after_many_good_days_is_not_drowned_in_them(tmp_path: P
     found = next(one for one in situation.watched if one.name == "p2p")
     assert (found.state, step.action) == ("breached", "kill")
     assert found.value < -0.1  # of the last day alone: over all days it is a tenth of that
+
+
+def test_stepping_back_never_serves_more_users(tmp_path: Path) -> None:
+    served = Served(tmp_path, factor=1.9, on_breach="rollback")
+    served.registry._clock = lambda: START  # the log is of what the second plan served
+    served.registry.ramp(1, share=0.2, by=ANNA)
+    situation, number, step = looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=served.now)
+    assert step.action == "kill"  # the plan before serves 50 %
+    acted(served.registry, step, number=number, situation=situation)
+    plan = served.registry.current()
+    assert plan is not None
+    assert plan.killed
+
+
+def test_what_cannot_be_rolled_back_is_killed(tmp_path: Path) -> None:
+    served = Served(tmp_path, factor=1.9, on_breach="rollback")
+    served.registry._clock = lambda: START
+    heads, static = list(served.config.surface.build().names), served.config.surface.build().static.tolist()
+    served.registry.publish(document(None, heads=heads, static=static, weights=[2 * one for one in static]), bundle(), by=ANNA)
+    served.registry.approve(2, by=BERT)
+    served.registry.ramp(1, share=0.0, by=ANNA)
+    served.registry.activate(2, share=0.1, by=ANNA)
+    served.registry.activate(1, share=0.5, by=ANNA)
+    served.registry.ramp(2, share=0.0, by=ANNA)
+    served.registry.retire(2, by=BERT)  # the plan before serves it
+    _, _, step = looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=served.now)
+    assert step.action == "kill"
+
+
+def test_rows_of_an_arm_that_the_plan_does_not_have_are_not_its_control(tmp_path: Path) -> None:
+    served = Served(tmp_path, factor=1.9, days=1)
+    served.registry._clock = lambda: START
+    served.registry.ramp(1, share=0.5, control=0.0, by=ANNA)  # a service that still follows the plan before logs its control arm
+    plan = served.registry.current()
+    assert plan is not None
+    assert [arm.name for arm in plan.arms if arm.share > 0] == ["policy-1"]
+    situation, _, _ = looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=served.now)
+    assert "p2p" in {one.name for one in situation.watched}  # against the static weights, which the plan has
+
+
+def test_an_arm_without_a_decision_in_the_spool_is_not_ramped(tmp_path: Path) -> None:
+    served = Served(tmp_path, hold_hours=0.0)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    rows = pl.read_parquet(served.logs / "**" / "*.parquet").select("user", "arm", "ts", "reason")
+    rows.filter(pl.col("arm") == "control").write_parquet(spool / "d.parquet")
+    _, _, step = looked(served.logs, served.config, served.registry, spool=spool, ramp_to=1.0, now_s=served.now)
+    assert (step.action, step.reasons) == ("keep", ("no decision of policy-1 in the spool: fallbacks are not seen",))
+
+
+def test_memory_does_not_grow_with_looks(tmp_path: Path) -> None:
+    served, memory = Served(tmp_path, days=2), Memory()
+    for _ in range(3):
+        for path in served.logs.rglob("*.parquet"):
+            path.touch()
+        looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=served.now, memory=memory)
+    assert len(memory.days) == 2
+
+
+def test_a_look_that_fails_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served, slept = Served(tmp_path, days=1), []
+
+    def refused(*_: object, **__: object) -> int:
+        raise ForbiddenError("policy 1 is not approved", hint="approve it")
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("paretune.experiment.stepping.acted", refused)
+    assert main(served.words) == 4  # a single look says so
+    monkeypatch.setattr("paretune.commands.guard.time.sleep", sleep)
+    main([*served.words, "--every-s", "7"])
+    assert slept == [7, 7]
+    assert capsys.readouterr().err.count("this look failed, the next is in 7 s: policy 1 is not approved") == 2

@@ -17,7 +17,7 @@ from paretune.experiment.guardrails import (
     WORRIES,
     Limit,
     Watched,
-    alpha_of_step,
+    alpha_of_sequence,
     watch_lifts,
     watch_shares,
 )
@@ -88,11 +88,12 @@ def test_a_share_is_held_against_its_limit(share: float, state: str) -> None:
     assert found.low <= found.value <= found.high
 
 
-@given(st.floats(0.001, 0.5), st.integers(1, 400))
-def test_all_steps_together_spend_at_most_alpha(alpha: float, steps: int) -> None:
-    spent = [alpha_of_step(alpha, step) for step in range(1, steps + 1)]
-    assert sum(spent) <= alpha
-    assert all(one > two for one, two in pairwise(spent))
+@given(st.floats(0.001, 0.5), st.integers(1, 400), st.integers(1, 100))
+def test_all_sequences_together_spend_at_most_alpha(alpha: float, count: int, horizon: int) -> None:
+    spent = [alpha_of_sequence(alpha, number, horizon=horizon) for number in range(1, count + 1)]
+    assert sum(spent) <= alpha * (1 + 1e-12)
+    assert len(set(spent[:horizon])) == 1
+    assert all(one > two for one, two in pairwise(spent[horizon:]))
 
 
 def test_what_cannot_be_watched_is_refused() -> None:
@@ -100,8 +101,9 @@ def test_what_cannot_be_watched_is_refused() -> None:
         watch_lifts(shares(200, 0.1, 1), [SAVE], alpha=ALPHA, planned_users=PLANNED)
     with pytest.raises(DataError, match="2 arms to watch"):
         watch_shares(users(200, 1), [FALLBACK], alpha=ALPHA, planned_users=PLANNED)
-    with pytest.raises(DataError, match="step 0"):
-        alpha_of_step(0.05, 0)
+    for number, horizon in ((0, 28), (1, 0)):
+        with pytest.raises(DataError, match=f"sequence {number} of about {horizon}"):
+            alpha_of_sequence(0.05, number, horizon=horizon)
 
 
 @pytest.mark.slow

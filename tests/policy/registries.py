@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from paretune.policy.operating import identity_of
+from paretune.policy.outcomes import Outcome, Seen
 from paretune.policy.registry import Registry
 from paretune.value.bundle import SUMS
 
@@ -78,6 +79,13 @@ def published(registry: Registry, content: str = "model", *, approved: bool = Tr
     if approved:
         registry.approve(number, by=BERT)
     return number
+
+
+def recorded(registry: Registry, number: int, *, version: int = 1, objective: str = "save", **changes: Any) -> list[Outcome]:
+    """Record, as Bert, that a test saw half of what `document` promises of one objective."""
+    seen = Seen(objective, 0.005, 0.002, 0.001, 0.009)
+    about: dict[str, Any] = {"users": 20_000, "days": 14, "readout": hashlib.sha256(b"a readout").hexdigest(), "by": BERT}
+    return registry.record_outcome(number, version=version, **{"seen": [seen], **about, **changes})
 
 
 @contextmanager

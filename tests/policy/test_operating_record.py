@@ -36,6 +36,14 @@ def test_a_record_that_cannot_be_served_is_refused_with_the_reason(changes: dict
         decode_operating(document(bundle(), **changes))
 
 
+@pytest.mark.parametrize("lifts", [{}, {"estimate": [0.01, None]}, {"band_high": [0.01]}])
+def test_evidence_that_leaves_out_lifts_is_refused_before_a_page_trips_over_it(lifts: dict[str, Any]) -> None:
+    told = json.loads(document(bundle()))["evidence"]
+    told["lifts"] = {**told["lifts"], **lifts} if "band_high" in lifts else lifts
+    with pytest.raises(ArtefactError, match="its evidence does not hold estimate, std_error"):
+        decode_operating(document(bundle(), evidence=told))
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b'{"format": NaN}', b"\xff", b"[" * 100_000])
 def test_what_is_no_record_is_refused(content: bytes) -> None:
     with pytest.raises(ArtefactError, match="no operating policy"):

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from registries import ANNA, BERT, CARA, bundle, document, fingerprint, published
+from registries import ANNA, BERT, CARA, bundle, document, fingerprint, published, recorded
 from sqlalchemy import text
 
 from paretune.errors import ArtefactError, ConfigError, ForbiddenError
@@ -16,7 +16,8 @@ from paretune.policy.states import Rules
 def test_the_database_itself_refuses_to_change_what_is_only_added_to(registry: Registry) -> None:
     number = published(registry)
     registry.activate(number, share=0.05, by=ANNA)
-    for table in ("bundles", "bundle_files", "evidence", "plans", "activations", "audit"):
+    recorded(registry, number)
+    for table in ("bundles", "bundle_files", "evidence", "plans", "activations", "outcomes", "audit"):
         column = {"audit": "who", "plans": "document", "bundle_files": "content"}.get(table, "at_us")
         for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET {column} = {column}"):  # noqa: S608
             with pytest.raises(ForbiddenError, match=f"{table} is only added to"):
@@ -103,6 +104,11 @@ def _execute(registry: Registry, statement: str, **values: object) -> None:
             "revision 1 of its evidence, is not what",
         ),
         ("fronts", "UPDATE fronts SET document = report", "no whole front"),
+        ("outcomes", "UPDATE outcomes SET seen = 0.5", "outcome 1 (save of policy 1) is not what the audit trail says was recorded"),
+        ("outcomes", "UPDATE outcomes SET predicted = seen", "outcome 1 (save of policy 1) is not what"),
+        ("outcomes", "UPDATE outcomes SET seen_error = NULL", "outcome 1 (save of policy 1) is not what"),
+        ("outcomes", "UPDATE outcomes SET \"by\" = 'mallory'", "outcome 1 (save of policy 1) is not what"),
+        ("outcomes", "DELETE FROM outcomes", "outcome 1 is missing: the audit trail says it was recorded"),
     ],
 )
 def test_a_state_a_name_a_time_or_a_rule_that_was_set_past_the_registry_is_found(
@@ -112,6 +118,7 @@ def test_a_state_a_name_a_time_or_a_rule_that_was_set_past_the_registry_is_found
     number = registry.publish(document(files), files, by=ANNA, front=b'{"front": 1}', report=b"page").number
     registry.approve(number, by=BERT)
     registry.activate(number, share=0.05, by=ANNA)
+    recorded(registry, number)
     registry.retire(published(registry, "another"), by=ANNA)
     assert registry.verify() == []
     if table:
@@ -129,6 +136,7 @@ def test_a_whole_history_of_renewals_rules_and_rollbacks_holds(registry: Registr
     registry.publish(document(files, policy="again"), files, by=ANNA, renews=number, note="week 2")
     registry.approve(number, by=ANNA)
     registry.activate(number, share=0.05, by=ANNA, key="one", note="go")
+    recorded(registry, number)
     registry.kill(by=BERT)
     registry.rollback(by=BERT)
     registry.ramp(number, share=0.0, by=ANNA)
@@ -151,6 +159,9 @@ def test_a_text_that_no_database_keeps_is_refused_before_anything_is_changed(reg
         lambda: registry.set_rules(Rules(), by=CARA, note=odd),
         lambda: registry.publish(document(files), files, by=ANNA, note=odd),
         lambda: registry.publish(odd_policy, files, by=ANNA),
+        lambda: recorded(registry, number, by=odd),
+        lambda: recorded(registry, number, objective=odd),
+        lambda: recorded(registry, number, readout=odd.ljust(64)),
     )
     before = len(registry.audit())
     for attempt in attempts:

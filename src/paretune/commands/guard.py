@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import ConfigOption, JsonOption, plain, say, show_json
+from paretune.commands.output import ConfigOption, JsonOption, plain, remark, say, show_json
 from paretune.commands.registered import WHERE, RegistryOption, registry_at
 
 if TYPE_CHECKING:
@@ -46,14 +46,26 @@ def guard(
       paretune guard logs --spool spool --ramp-to 50 --every-s 300 --status guard.json
       paretune guard logs --dry-run --json
     """
+    import polars as pl
+
     from paretune.config import load_config
+    from paretune.errors import ParetuneError
+    from paretune.experiment.guarding import Memory
     from paretune.experiment.stepping import acted, looked
     from paretune.report.html import write_whole
 
     settings, opened = load_config(config), registry_at(registry)
+    memory = Memory()
     while True:
-        situation, number, step = looked(logs, settings, opened, spool=spool, ramp_to=ramp_to / 100, now_s=time.time())
-        version = 0 if dry_run else acted(opened, step, number=number, situation=situation)
+        try:
+            situation, number, step = looked(logs, settings, opened, spool=spool, ramp_to=ramp_to / 100, now_s=time.time(), memory=memory)
+            version = 0 if dry_run else acted(opened, step, number=number, situation=situation)
+        except (ParetuneError, OSError, pl.exceptions.PolarsError) as error:
+            if not every_s:
+                raise
+            remark(f"this look failed, the next is in {every_s:g} s: {error}")  # who watches does not stop watching
+            time.sleep(every_s)
+            continue
         look = {**told(situation, step), "became": version or None}
         if status is not None:
             write_whole(status, json.dumps(plain(look), allow_nan=False).encode())

@@ -23,7 +23,7 @@ from paretune.commands.output import (
     show_json,
     show_report_table,
 )
-from paretune.commands.registered import WHERE, RegistryOption
+from paretune.commands.registered import WHERE, AsOption, RegistryOption
 
 if TYPE_CHECKING:
     from paretune.experiment.readout import Readout
@@ -48,6 +48,8 @@ def readout(
     unit: Annotated[Literal["user", "session", "request"], typer.Option(help="What was assigned to arms.")] = "user",
     by: Annotated[Literal["", "cohort"], typer.Option(metavar="cohort", help="Tell the cohorts apart too.")] = "",
     output: Annotated[Path | None, typer.Option("--output", "--out", "-o", metavar="DIR", help="Write a page and pictures there.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Store what was seen beside what the registry's policies promised.")] = False,
+    user: AsOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Read out a test with users.
@@ -56,12 +58,14 @@ def readout(
     over the control in every objective and in successful sessions, with intervals that hold for all of them at once: of the
     fixed horizon on the planned last day, always-valid ones on any other. Ends in one sentence per arm: ships, harms, not
     inferior, or cannot tell and how many users it needs. Exit code 4: the split failed, or nothing can be told of any arm.
+    With --record, what was seen of each policy goes into the registry beside what was promised of it, for `paretune ledger`.
 
     \b
     Examples:
       paretune readout logs/ --plan plan.json
       paretune readout logs/ --pre-days 1:7 --days 8:21 --margin hide=0.5 --out readout/
       paretune readout logs/ --shares control=0.5,knee=0.5 --by cohort --json
+      paretune readout logs/ --registry postgresql://HOST/DATABASE --version 7 --record
     """
     from paretune.errors import GateError
     from paretune.experiment.reading import Asked, read_test
@@ -69,8 +73,12 @@ def readout(
     from paretune.report.readout import publish_readout, readout_sentences, readout_tables
 
     settings = configuration(config)
+    if record:
+        version, planned = recorded_shares(plan, shares, registry, version)
+    else:
+        planned = parse_shares(shares) if shares else planned_shares(plan, registry, version)
     asked = Asked(
-        shares=parse_shares(shares) if shares else planned_shares(plan, registry, version),
+        shares=planned,
         control=control,
         days=days,
         pre_days=pre_days,
@@ -83,8 +91,15 @@ def readout(
         found, exposed = read_test(logs, settings, asked, progress=progress)
     page = None if output is None else publish_readout(found, exposed, output)
     sentences = readout_sentences(found)
+    summary = readout_summary(found, exposed)
+    outcomes = []
+    if record and not found.blocked:
+        from paretune.commands.recorded import record as recorded
+
+        outcomes = recorded(found, summary, registry=registry, version=version, user=user)
+        remark(f"recorded in {registry}: {len(outcomes)} outcomes of plan {version}; see `paretune ledger`")
     if as_json:
-        show_json({**readout_summary(found, exposed), "report": page})
+        show_json({**summary, "report": page, **({"recorded": outcomes} if record else {})})
     else:
         for table in readout_tables(found, exposed):
             show_report_table(table)
@@ -96,6 +111,20 @@ def readout(
     if not as_json:
         for sentence in sentences:
             say(sentence)
+
+
+def recorded_shares(plan: Path | None, shares: str, registry: str, version: int) -> tuple[int, dict[str, float]]:
+    """Return the version that was tested, and the share of users that each arm should have, as the registry knows both.
+
+    Raises:
+        ConfigError: shares come from elsewhere, or the registry has no such plan, or no policy in it.
+    """
+    from paretune.commands.recorded import registry_shares
+    from paretune.errors import ConfigError
+
+    if plan is not None or shares:
+        raise ConfigError("--record takes the shares of the registry's plan", hint="leave out --plan and --shares; name its --version")
+    return registry_shares(registry, version)
 
 
 def planned_shares(plan: Path | None, registry: str, version: int) -> dict[str, float]:

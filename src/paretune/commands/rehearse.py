@@ -59,7 +59,7 @@ def rehearse(
             shutil.move(Path(name) / kept, target)
     events = [astuple(event) for event in found.events]
     table = timeline_table(events)
-    figure = timeline_figure(events, found.days, watched=world.objectives[-1], title=found.sentence)
+    figure = timeline_figure(events, found.days, watched=world.objectives[-1], title=found.sentence.split(";")[0])
     page = write_report(
         output / "rehearsal.html",
         [Section("Weeks of operation", (found.sentence,), (figure, table))],

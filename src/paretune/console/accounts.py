@@ -275,6 +275,10 @@ class Accounts:
         return Caller(row.account, least_of(Role(row.role), Role(row.of_account)), By.TOKEN, bool(row.plans_only), row.id)
 
     def _add(self, name: str, role: Role, password: str | None, *, by: str, origin: str, first: bool) -> Account:
+        from paretune.experiment.watch import AUTOMAT  # brings scipy, which signing in does not need
+
+        if name_of(name) == AUTOMAT:  # what a person does would pass for what the guardrails did by themselves, and hold them
+            raise ConfigError(f"{AUTOMAT!r} is how `paretune guard` signs", hint="take another name")
         name, stored = name_of(name), "" if password is None else hash_password(password, cost=self._cost)
         made = Account(name, role, False, bool(stored), self._now_us())
 

@@ -93,6 +93,7 @@ def surface_of(heads: tuple[str, ...], static: Floats, actions: Floats) -> Surfa
             ),
             k=1,  # no picture of weights depends on it
         )
+        whole = len(surface) == len(actions)  # before the grid is made: of scattered actions it would be beyond any memory
     except (SurfaceError, ValueError):
         return None
-    return surface if surface.actions.shape == actions.shape and np.allclose(surface.actions, actions) else None
+    return surface if whole and np.allclose(surface.actions, actions) else None

@@ -6,6 +6,7 @@ The rule: a service that does not answer is named, and never waited for longer t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ DEADLINE_S = 0.5
 EVERY_S = 1.0
 KEPT = 601  # samples: ten minutes
 _DECISIONS, _LATENCY, _REFUSED = "paretune_decisions_total", "paretune_decision_latency_seconds_bucket", "paretune_refused_total"
+_SINGLE = _PLAN, _READY, _BREAKERS = "paretune_plan_version", "paretune_ready", "paretune_open_breakers"
 
 
 def read_metrics(text: str) -> Counted:
@@ -33,7 +35,7 @@ def read_metrics(text: str) -> Counted:
         text: in Prometheus's text format.
 
     Raises:
-        ValueError: it is not in that format.
+        ValueError: it is not in that format, or a count is not finite.
     """
     decisions: dict[tuple[str, str], float] = {}
     within: dict[float, float] = {}
@@ -41,20 +43,22 @@ def read_metrics(text: str) -> Counted:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == _DECISIONS:
-                decisions[sample.labels["reason"], sample.labels["arm"]] = sample.value
+                decisions[sample.labels.get("reason", ""), sample.labels.get("arm", "")] = sample.value
             elif sample.name == _LATENCY:
-                within[float(sample.labels["le"])] = sample.value
+                within[float(sample.labels.get("le", ""))] = sample.value
             elif sample.name == _REFUSED:
                 single[_REFUSED] = single.get(_REFUSED, 0.0) + sample.value
-            else:
+            elif sample.name in _SINGLE:
                 single[sample.name] = sample.value
+    if not all(math.isfinite(number) for number in (*decisions.values(), *within.values(), *single.values())):
+        raise ValueError("a count is not finite")
     return Counted(
         decisions,
         within,
         single.get(_REFUSED, 0.0),
-        int(single.get("paretune_plan_version", 0)),
-        bool(single.get("paretune_ready", 0)),
-        int(single.get("paretune_open_breakers", 0)),
+        int(single.get(_PLAN, 0)),
+        bool(single.get(_READY, 0)),
+        int(single.get(_BREAKERS, 0)),
     )
 
 
@@ -97,19 +101,21 @@ class Traffic:
             ConfigError: one is no address.
         """
         for service in services:
-            if httpx.URL(service).scheme not in {"http", "https"} or not httpx.URL(service).host:
+            if not _is_address(service):
                 raise ConfigError(f"{service!r} is no address of a decision service", hint="write http://HOST:PORT")
         self.services = tuple(service.rstrip("/") for service in services)
         self._clock, self._guardrails = clock, guardrails
         self._samples: deque[Sample] = deque(maxlen=KEPT)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Ask once a second from now on."""
-        if self.services and self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="paretune-traffic", daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self.services and self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="paretune-traffic", daemon=True)
+                self._thread.start()
 
     def close(self) -> None:
         """Ask no more."""
@@ -157,3 +163,11 @@ class Traffic:
     def _run(self) -> None:
         while not self._stopped.wait(EVERY_S):
             self.ask()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host)

@@ -4,8 +4,9 @@
     absolute: log V_arm - c s > log(limit)                         requests truly fall back, or are late, more often than they may
 
 The rule: c is that of a confidence sequence (`sequences`), so that looking as often as one likes costs nothing; the guardrails share alpha,
-and so do the steps of a ramp, of which the k-th gets alpha 6 / (pi k)^2. Within a step shares do not change, so that arms are compared over
-the same time. Where users or events are few nothing is said, and nothing is breached.
+and so do the sequences that begin with every step of a ramp and with every day: each of the first H gets alpha / 2H, the j-th after them
+alpha / 2 x 6 / (pi j)^2. Within a step shares do not change, so that arms are compared over the same time. Where users or events are few
+nothing is said, and nothing is breached.
 """
 
 from __future__ import annotations
@@ -55,19 +56,22 @@ class Watched:
         return f"{self.name}: {numbers}, limit {100 * self.limit:+.3g} %".replace("-", "−")
 
 
-def alpha_of_step(alpha: float, step: int) -> float:
-    """Return the part of alpha that the k-th step of a ramp gets; all steps together get alpha.
+def alpha_of_sequence(alpha: float, number: int, *, horizon: int) -> float:
+    """Return the part of alpha that the j-th sequence of a ramp gets; all sequences together get alpha, however many begin.
 
     Args:
         alpha: of the whole ramp, in (0, 1).
-        step: k, from 1.
+        number: j, from 1, in the order in which sequences begin.
+        horizon: H, about how many will begin.
 
     Raises:
-        DataError: alpha or the step is out of range.
+        DataError: a number is out of range.
     """
-    if not 0 < alpha < 1 or step < 1:
-        raise DataError(f"step {step} of a ramp at level {alpha:g}", hint="count steps from 1; give a level such as 0.05")
-    return alpha * 6 / (pi * step) ** 2
+    if not 0 < alpha < 1 or number < 1 or horizon < 1:
+        raise DataError(
+            f"sequence {number} of about {horizon} at level {alpha:g}", hint="count sequences from 1; give a level such as 0.05"
+        )
+    return alpha / (2 * horizon) if number <= horizon else alpha / 2 * 6 / (pi * (number - horizon)) ** 2
 
 
 def watch_lifts(moments: Moments, metrics: Sequence[Metric], *, alpha: float, planned_users: float) -> tuple[Watched, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paretune.config import Config
 from paretune.errors import ConflictError
-from paretune.experiment.guarding import seen_of
+from paretune.experiment.guarding import Memory, seen_of
 from paretune.experiment.watch import AUTOMAT, Situation, Step, next_step
 from paretune.policy import changes
 from paretune.policy.plan import Plan
@@ -19,7 +19,7 @@ _ROUNDING = 1e-9
 
 
 def looked(
-    logs: Path, config: Config, registry: Registry, *, spool: Path | None, ramp_to: float, now_s: float
+    logs: Path, config: Config, registry: Registry, *, spool: Path | None, ramp_to: float, now_s: float, memory: Memory | None = None
 ) -> tuple[Situation, int, Step]:
     """Return what is seen of the plan in force, the policy that would be ramped (0 = none), and what is to be done.
 
@@ -30,6 +30,7 @@ def looked(
         spool: of the service.
         ramp_to: largest share of users to ramp to by itself.
         now_s: seconds since 1970.
+        memory: of earlier looks; None remembers nothing.
     """
     now_us = int(1e6 * now_s)
     plan, past = registry.current(), registry.history()
@@ -40,7 +41,7 @@ def looked(
         return found, 0, next_step(found, config.rollout)
     began, number = past[0], numbers[-1]
     step = 1 + next((i for i, one in enumerate(past) if one.operation != "ramp"), len(past) - 1)
-    seen = seen_of(logs, config, plan, since_us=began.at_us, step=step, spool=spool)
+    seen = seen_of(logs, config, plan, since_us=began.at_us, ramp_us=past[step - 1].at_us, step=step, spool=spool, memory=memory)
     wanted = _next_share(plan, number, ramp_to)
     age_s = (now_us - began.at_us) / 1e6
     silent_s = 0.0 if spool is None else age_s if seen.newest_us is None else (now_us - seen.newest_us) / 1e6
@@ -55,10 +56,22 @@ def looked(
         users=seen.users,
         watched=seen.watched,
         next_share=wanted,
-        can_go_back=began.previous > 0,
+        can_go_back=config.rollout.on_breach == "rollback" and _takes_back(registry, plan),
         doubts=seen.doubts,
     )
     return found, number, next_step(found, config.rollout)
+
+
+def _takes_back(registry: Registry, plan: Plan) -> bool:
+    """Say whether rolling back is possible and takes users away from what is watched: before a ramp down, a policy served more users."""
+    try:
+        back = registry.rollback(by=AUTOMAT, preview=True).plan
+    except ConflictError:  # nothing was before, or it serves what was retired
+        return False
+    if back.killed:
+        return True
+    shares = [(changes.share_of(back, one), changes.share_of(plan, one)) for one in changes.numbers_in(plan)]
+    return all(then <= now + _ROUNDING for then, now in shares) and any(then < now - _ROUNDING for then, now in shares)
 
 
 def _next_share(plan: Plan, number: int, most: float) -> float | None:

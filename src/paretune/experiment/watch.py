@@ -39,7 +39,7 @@ class Situation:
     users: int  # of the smaller of arm and control
     watched: tuple[Watched, ...]
     next_share: float | None  # of the ramp; None where it is not to go further
-    can_go_back: bool = True  # there is a plan before this one
+    can_go_back: bool = True  # there is a plan before this one that serves the policies to fewer users
     doubts: tuple[str, ...] = ()  # what stands against a step forward although nothing is breached
 
 

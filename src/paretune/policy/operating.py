@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # a front brings numba and scipy, which reading a record does
     from paretune.records import Floats
 
 FORMAT = 1
+LIFTS = ("estimate", "std_error", "low", "high", "band_low", "band_high")  # what evidence says of each objective
 _AGAIN = "export the policy again with `paretune export`"
 
 
@@ -130,6 +131,9 @@ def _problem(policy: OperatingPolicy) -> str:
         return f"its scalarisations are not over the {objectives} objectives"
     if not all(isfinite(number) for vector in (*vectors, policy.weights, policy.static) for number in vector):
         return "it holds a number that is not finite"
+    told = policy.evidence
+    if any(len(told.lifts.get(name, ())) != len(told.objectives) for name in LIFTS):
+        return f"its evidence does not hold {', '.join(LIFTS)} of {len(told.objectives)} objectives"
     return ""
 
 
@@ -178,13 +182,12 @@ def evidence_of(front: Front, policy: int, *, hold_out: tuple[str, ...]) -> dict
     def numbers(row: Floats) -> list[float | None]:
         return [_number(float(value)) for value in row]
 
-    fields = ("estimate", "std_error", "low", "high", "band_low", "band_high")
     return {
         "hold_out": list(hold_out),
         "estimator": lifts.estimator,
         "confidence": lifts.confidence,
         "objectives": list(lifts.objectives),
-        "lifts": {name: numbers(getattr(lifts, name)[policy]) for name in fields},
+        "lifts": {name: numbers(getattr(lifts, name)[policy]) for name in LIFTS},
         "hits": int(lifts.hits[policy]),
         "requests": lifts.n_rows,
         "users": lifts.n_users,

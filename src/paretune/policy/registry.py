@@ -20,8 +20,9 @@ from paretune.errors import ConfigError, ConflictError
 from paretune.policy import audit, changes, rows, states
 from paretune.policy.database import CHANNEL
 from paretune.policy.draft import Operating, as_next, with_control, with_exploration
+from paretune.policy.outcomes import OutcomeRegister
 from paretune.policy.plan import Plan
-from paretune.policy.register import PolicyRegister, kept_text, named
+from paretune.policy.register import kept_text, named
 from paretune.policy.rows import Activation
 from paretune.policy.shelf import get_bundle
 from paretune.policy.soundness import problems
@@ -57,7 +58,7 @@ class Change:
     repeated: bool = False  # the same request, with the same idempotency key, had been made before
 
 
-class Registry(PolicyRegister):
+class Registry(OutcomeRegister):
     """Everything that governs what is served."""
 
     def version(self) -> int:

@@ -1,7 +1,7 @@
 """Whether the registry still is what it was written as: the trail's chain, and all that the trail speaks of. An edge: the database.
 
 The rule: every plan, policy, front and bundle is hashed again and compared with what the trail says of it, and so are who did it, each
-policy's state, and the rules; the first entry that does not hold is named.
+policy's state, every outcome, and the rules; the first entry that does not hold is named.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 from paretune.errors import ArtefactError, ConfigError
 from paretune.policy import audit, rows
 from paretune.policy.operating import decode_operating
+from paretune.policy.outcomes import RECORDED, evidence_fingerprint, numbers_of, outcomes_of
 from paretune.policy.shelf import get_bundle, get_front
 from paretune.policy.states import Rules, State
 from paretune.policy.tables import activations, bundles, evidence, fronts, plans, policies
@@ -40,6 +41,7 @@ def problems(connection: Connection, *, head: str = "") -> list[str]:
         *_evidence(connection, trail),
         *_states(connection, trail),
         *_rules(connection, trail),
+        *_outcomes(connection, trail),
         *_bundles(connection),
         *_fronts(connection),
     ]
@@ -120,6 +122,21 @@ def _rules(connection: Connection, trail: list[audit.Entry]) -> Iterator[str]:
         said.get("evidence_days", begun.evidence_days),
     ):
         yield "the rules of approval are not what the audit trail says they were set to"
+
+
+def _outcomes(connection: Connection, trail: list[audit.Entry]) -> Iterator[str]:
+    told = {}
+    for entry in trail:
+        written = _detail(entry).get("outcomes") if entry.what == RECORDED else None
+        for said in written if isinstance(written, list) else ():
+            told[said["seq"]] = (entry.subject, entry.who, entry.at_us, entry.evidence, said)
+    for outcome in outcomes_of(connection):
+        name = f"outcome {outcome.seq} ({outcome.objective} of policy {outcome.number})"
+        promised = evidence_fingerprint(connection, outcome.number, outcome.revision)
+        if told.pop(outcome.seq, None) != (f"policy {outcome.number}", outcome.by, outcome.at_us, promised, numbers_of(outcome)):
+            yield f"{name} is not what the audit trail says was recorded"
+    for seq in told:
+        yield f"outcome {seq} is missing: the audit trail says it was recorded"
 
 
 def _bundles(connection: Connection) -> Iterator[str]:

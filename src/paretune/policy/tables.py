@@ -1,14 +1,15 @@
 """The registry's tables, as the newest migration leaves them. An edge: SQLAlchemy.
 
-The rule: bundles, evidence, plans, activations and the audit trail are only ever added to, and the database itself refuses to change them;
-what changes is one row of `in_force`, the state of a policy, the rules, and who has access. Times are microseconds since 1970, UTC.
+The rule: bundles, evidence, plans, activations, outcomes and the audit trail are only ever added to, and the database itself refuses to
+change them; what changes is one row of `in_force`, the state of a policy, the rules, and who has access. Times are microseconds since
+1970, UTC.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
 
-HEAD = "0002"  # newest migration
+HEAD = "0003"  # newest migration
 
 metadata = MetaData()
 
@@ -103,6 +104,30 @@ audit = Table(
     Column("evidence", String(64), nullable=False),
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+)
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # 1, 2, 3, ...
+    Column("version", Integer, ForeignKey("plans.version"), nullable=False),  # of the plan that was tested
+    Column("number", Integer, ForeignKey("policies.number"), nullable=False),
+    Column("revision", Integer, nullable=False),  # of the evidence that promised it
+    Column("objective", String(200), nullable=False),
+    Column("minimised", Boolean, nullable=False),  # less of it is better
+    Column("predicted", Float, nullable=False),  # relative lift, a fraction; as are all below
+    Column("predicted_error", Float),  # NULL = unknown
+    Column("predicted_low", Float),
+    Column("predicted_high", Float),
+    Column("seen", Float, nullable=False),
+    Column("seen_error", Float),
+    Column("seen_low", Float),
+    Column("seen_high", Float),
+    Column("users", BigInteger, nullable=False),  # of the policy's arm and its control
+    Column("days", Integer, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("readout", String(64), nullable=False),  # fingerprint of the readout that saw it
+    UniqueConstraint("number", "objective", "readout", name="one_outcome_per_readout"),
 )
 accounts = Table(
     "accounts",

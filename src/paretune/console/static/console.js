@@ -28,6 +28,8 @@ function drawAll(root) {
     const options = { config, renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
     const inner = document.createElement("div"); // styled by the drawing library, and so kept from htmx, which would copy its attributes
     inner.setAttribute("aria-hidden", "true"); // the place has a name, and the numbers stand in tables
+    drawn.get(place.id)?.finalize(); // the picture before, with its timers
+    drawn.delete(place.id);
     place.replaceChildren(inner);
     window.vegaEmbed(inner, JSON.parse(text), options).then(
       (result) => { drawn.set(place.id, result.view); mark(); },
@@ -74,10 +76,13 @@ async function call(path, body, key) {
   const method = body === undefined && !key ? "GET" : "POST";
   const answer = await fetch(path, { method, headers, credentials: "same-origin", body: body === undefined ? undefined : JSON.stringify(body) });
   const text = await answer.text();
-  const told = text ? JSON.parse(text) : {};
+  let told = {};
+  try { if (text) told = JSON.parse(text); } catch { if (answer.ok) throw new Error("The answer is none of the console's. Look whether it was done."); }
   if (!answer.ok) {
     const fields = (told.errors || []).map((field) => `${field.where.replace("body/", "")}: ${field.why}`);
-    throw new Error([told.detail || `${answer.status}`, told.hint, ...fields].filter(Boolean).join(". "));
+    const refused = new Error([told.detail || `${answer.status}`, told.hint, ...fields].filter(Boolean).join(". "));
+    refused.isRefusal = answer.status < 500;
+    throw refused;
   }
   return told;
 }
@@ -104,6 +109,7 @@ async function send(form) {
     say(form, `Shown this once: ${told[form.dataset.show]}`);
     return;
   }
+  keys.delete(form); // done; a page that comes back by the Back button asks anew
   window.location.assign(form.dataset.then.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(told[name])));
 }
 function say(form, words) {
@@ -126,7 +132,7 @@ document.addEventListener("submit", async (event) => {
   try {
     await work(form);
   } catch (error) {
-    keys.delete(form); // another try is another request
+    if (error.isRefusal) keys.delete(form); // another try is another request; where no answer came, it may have been done already
     if (alert) { alert.textContent = error.message; alert.hidden = false; } else window.alert(error.message);
   } finally {
     for (const button of buttons) button.disabled = false;
