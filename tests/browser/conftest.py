@@ -61,7 +61,7 @@ def stage(where: str, run_folder: Path, browser: Browser, tmp_path: Path) -> Ite
     """A registry with the knee published by Anna, the console without accounts, a service, and visitors."""
     registry = Registry(where)
     published(run_folder, "knee", registry, by="anna")
-    with serving(where, run_folder, tmp_path, "127.0.0.1", free_port("127.0.0.1")) as service:
+    with serving(where, run_folder, tmp_path, "127.0.0.1", free_port("127.0.0.1"), deadline_ms=10_000) as service:
         port = free_port("127.0.0.1")
         words = ["console", "--registry", where, "--port", str(port), "--service", service, "--json"]
         process = subprocess.Popen(

@@ -37,7 +37,7 @@ def set_up(stage: Stage) -> None:
 def wait_for_share(visit: Visit, condition: str) -> None:
     """Wait until the live page shows such a share of decisions by policy, in per cents."""
     shown = "/By policy\\s+([\\d.]+) %/.exec(document.querySelector('#now').innerText)"
-    visit.page.wait_for_function(f"() => Number(({shown} || [])[1]) {condition}", timeout=40_000)
+    visit.page.wait_for_function(f"() => Number(({shown} || [])[1]) {condition}", timeout=120_000)
 
 
 def test_from_the_front_to_what_is_served_and_back(stage: Stage) -> None:

@@ -31,7 +31,7 @@ def test_the_demos_console_opens_on_its_front_and_shows_traffic(run_folder: Path
         assert console is not None
         wait_for(f"{console[0]}/api/v1/health")
         page = browser.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         page.goto(address)
         page.get_by_label("Name").fill("otto")
         page.get_by_label("Password").fill(password)

@@ -32,7 +32,7 @@ class Visit:
     def __init__(self, stage: Stage, context: BrowserContext) -> None:
         self.stage, self.context, self.complaints = stage, context, list[str]()
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -65,7 +65,7 @@ class Visit:
 
 def wait_for(address: str) -> None:
     """Wait until somebody answers."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while time.monotonic() < until:
         try:
             httpx.get(address, timeout=1).raise_for_status()

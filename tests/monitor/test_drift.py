@@ -120,6 +120,32 @@ def test_the_naive_ratio_of_listed_means_would_be_wrong_by_far_where_the_factor_
     np.testing.assert_allclose(drift.recalibration.factor[:2], [1.6, 1.0], rtol=0.08)
 
 
+def test_a_factor_below_its_mark_is_named_where_it_moved_a_share_of_utility() -> None:
+    drift = drift_after(2, Disturbance(0, scale=(("save", 1.18),)), rows=16_000)
+    scale = next(each for each in drift.findings if each.aspect == "scale" and each.name == "save")
+    assert scale.size < scale.threshold
+    assert "save" in {each.name for each in drift.moved("contribution")}
+    assert scale.moved
+    assert judge(drift).answer == "re-anchor"
+
+
+def test_shares_that_moved_for_no_reason_that_shows_are_called_that() -> None:
+    drift = drift_after(0, UNTOUCHED)
+    moved = replace(next(each for each in drift.findings if each.aspect == "contribution"), size=0.06, moved=True)
+    verdict = judge(replace(drift, findings=(moved,)))
+    assert verdict.causes == ("shares",)
+    assert "do not tell why" in verdict.sentence
+
+
+@pytest.mark.slow
+def test_the_errors_of_factors_are_what_they_are_said_to_be() -> None:
+    found = [[each for each in drift_after(seed, RESCALED, rows=3_000).findings if each.aspect == "scale"] for seed in range(40)]
+    for head, factor in (("save", 1.6), ("p2p", 1.0), ("click", 1.0)):
+        scores = [np.log(each.current / factor) / each.std_error for findings in found for each in findings if each.name == head]
+        assert 0.75 < np.std(scores) < 1.25, head
+        assert abs(np.mean(scores)) < 0.6, head
+
+
 def test_re_anchored_weights_make_the_lists_and_shares_of_before_word_for_word() -> None:
     """On the same candidates: scores times c under weights over c are the same lists and the same shares."""
     log, config, reference = rows_before(0), config_of(), reference_of(0)

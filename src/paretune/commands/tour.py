@@ -110,7 +110,7 @@ def sign_in_names(accounts: Accounts) -> str:
 
 
 @contextmanager
-def serving(registry: str, run: Path, folder: Path, host: str, port: int) -> Iterator[str]:
+def serving(registry: str, run: Path, folder: Path, host: str, port: int, *, deadline_ms: float = 50.0) -> Iterator[str]:
     """Run a decision service that follows a registry, and give its address.
 
     Args:
@@ -119,9 +119,10 @@ def serving(registry: str, run: Path, folder: Path, host: str, port: int) -> Ite
         folder: for the service's own files.
         host: address to listen on.
         port: to listen on.
+        deadline_ms: of a decision.
     """
     words = ["serve", "--registry", registry, "--mirror", str(folder / "served"), "--config", str(run / "config.toml")]
-    words += ["--host", host, "--port", str(port), "--deadline-ms", "50"]
+    words += ["--host", host, "--port", str(port), "--deadline-ms", f"{deadline_ms:g}"]
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "paretune", *words], stdout=log, stderr=log)  # noqa: S603
         try:

@@ -3,7 +3,7 @@
 | aspect | what is compared | moved when, beside a discovery |
 |---|---|---|
 | state | PSI of every feature | PSI less noise >= 0.1 |
-| scale | factor c_j of a head's scores on lists that undo it (recalibration.py) | c outside 1/1.2 ... 1.2 |
+| scale | factor c_j of a head's scores on lists that undo it (recalibration.py) | c outside 1/1.2 ... 1.2, 1.1 where its share moved |
 | segments | how differently a head's scores moved between segments: sd of ln h, noise out | >= 0.1 |
 | shape | PSI of a head's scores once its scale is undone | PSI less noise >= 0.1 |
 | contribution | a head's share of utility under the static weights | >= 5 points |
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 
 import numpy as np
 
@@ -44,6 +45,7 @@ from paretune.records import Floats
 
 LEVEL = 0.01
 SMALLEST_SHARE = 0.02  # of utility; smaller heads alarm nobody
+BARELY_SCALED = 1.1  # counts where the head's share of utility moved
 OF_HEADS = ("scale", "segments", "shape")
 
 
@@ -138,12 +140,15 @@ def _judged(findings: Sequence[Finding], shares: Shares | None, reference: Windo
     if shares is not None:
         most = np.maximum.reduce([shares.reference, shares.current, shares.reanchored])
         small = {name for name, share in zip(reference.heads, most, strict=True) if share < SMALLEST_SHARE}
-    marked = [
-        replace(
-            each, moved=bool(sure and each.size >= each.threshold and not (each.aspect in OF_HEADS and each.name.partition(BY)[0] in small))
-        )
+    moved = {
+        (each.aspect, each.name)
         for each, sure in zip(findings, certain, strict=True)
-    ]
+        if sure and each.size >= each.threshold and not (each.aspect in OF_HEADS and each.name.partition(BY)[0] in small)
+    }
+    for each, sure in zip(findings, certain, strict=True):  # what made a share move is named, though it be below its own mark
+        if each.aspect == "scale" and sure and each.size >= log(BARELY_SCALED) and ("contribution", each.name) in moved:
+            moved.add(("scale", each.name))
+    marked = [replace(each, moved=(each.aspect, each.name) in moved) for each in findings]
     order = list(dict.fromkeys(each.aspect for each in findings))
     return tuple(sorted(marked, key=lambda each: (order.index(each.aspect), -each.size)))
 

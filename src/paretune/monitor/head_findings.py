@@ -29,6 +29,7 @@ def head_findings(reference: Window, recalibration: Recalibration, *, psi: float
     """
     before, now = reference.sums.heads, recalibration.heads
     influence = mean_influence(now.size, now.rows) - mean_influence(before.size, before.rows)
+    influence = influence @ np.linalg.pinv(recalibration.answer).T  # of ln c: listed means answer a factor more than one for one
     found = []
     for j, head in enumerate(reference.heads):
         factor = float(recalibration.factor[j])

@@ -26,6 +26,7 @@ from paretune.records import Candidates, Floats, Ints, Log
 STEP = 0.4  # listed means answer a factor about twice over, so whole steps would swing
 MOST_STEPS = 60
 SETTLED = 1e-3  # in ln c
+NUDGE = 0.1  # of ln c, to see how lists answer
 MOST_REQUESTS = 20_000
 
 
@@ -44,6 +45,7 @@ class Recalibration:
 
     factor: Floats  # (m,) current over reference; 1 = as it was
     settled: bool  # False: no lists within the grid's ranges bring the reference's scales back
+    answer: Floats  # (m, m) -d miss_i / d ln c_j at the factors: an error of a mean is one of ln c by its inverse
     heads: HeadSums  # of the current window with scores divided by the factors
 
 
@@ -87,9 +89,18 @@ def recalibrated(reference: Window, listed: Listed) -> Recalibration:
         now = _sums(reference, listed, np.exp(log_factor))
         miss = now.size.sum(axis=0) / now.rows.sum() - wanted
         if np.abs(miss).max() < SETTLED:
-            return Recalibration(np.exp(log_factor), _within_reach(reference, np.exp(log_factor)), now)
+            return _solved(reference, listed, log_factor, settled=_within_reach(reference, np.exp(log_factor)))
         log_factor = log_factor + STEP * miss
-    return Recalibration(np.exp(log_factor), False, _sums(reference, listed, np.exp(log_factor)))
+    return _solved(reference, listed, log_factor, settled=False)
+
+
+def _solved(reference: Window, listed: Listed, log_factor: Floats, *, settled: bool) -> Recalibration:
+    """Return the factors with how the listed means answer them, by differences to both sides."""
+    answer = np.empty((len(log_factor), len(log_factor)))
+    for j in range(len(log_factor)):
+        up, down = (_sums(reference, listed, np.exp(log_factor + sign * NUDGE * (np.arange(len(log_factor)) == j))) for sign in (1, -1))
+        answer[:, j] = (down.size.sum(axis=0) / down.rows.sum() - up.size.sum(axis=0) / up.rows.sum()) / (2 * NUDGE)
+    return Recalibration(np.exp(log_factor), settled, answer, _sums(reference, listed, np.exp(log_factor)))
 
 
 def _within_reach(reference: Window, factor: Floats) -> bool:

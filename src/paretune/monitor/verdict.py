@@ -20,7 +20,7 @@ from paretune.monitor.drift import Drift
 from paretune.monitor.finding import Finding
 
 Answer = Literal["serve", "re-anchor", "collect", "retrain"]
-Cause = Literal["nothing", "rescaled heads", "ranker errors", "visitors", "answers", "exploration", "gains"]
+Cause = Literal["nothing", "rescaled heads", "ranker errors", "visitors", "answers", "shares", "exploration", "gains"]
 ENOUGH = 1 / 3  # of the reference window's exploration rows; in simulated worlds a quarter of the rows learned about three quarters as much
 EXPLAINED = 1 / 3  # of a head's factor that must be seen as wrong calibration, where rewards tell
 
@@ -68,6 +68,7 @@ _WORDS: dict[Cause, str] = {
     "ranker errors": "the ranker's errors changed",
     "visitors": "other visitors come",
     "answers": "people answer differently",
+    "shares": "heads' shares of utility moved, and the rows do not tell why",
     "gains": "predicted gains no longer come true",
     "rescaled heads": "heads were rescaled too",
 }
@@ -85,8 +86,10 @@ def _causes(drift: Drift) -> tuple[Cause, ...]:
     if state:
         causes.append("visitors")
     unexplained = [each for each in scale if not _is_miscalibrated(drift, each)]
-    if not causes and (unexplained or (not scale and drift.moved("reward", "calibration", "contribution"))):
+    if not causes and unexplained:
         causes.append("answers")
+    elif not causes and not scale and drift.moved("reward", "calibration", "contribution"):
+        causes.append("shares" if drift.moved("contribution") else "answers")
     if drift.moved("gain") and not (scale and not causes):
         causes.append("gains")
     if scale and len(unexplained) < len(scale):
