@@ -147,7 +147,7 @@ class Database:
         for last in (False, True):
             begun = False
             try:
-                with self._engine.connect().execution_options(purpose=purpose) as connection:
+                with self._engine.connect().execution_options(**self._options(purpose)) as connection:
                     held.append(connection.connection.driver_connection)
                     with connection.begin():
                         if not self.is_sqlite:
@@ -160,6 +160,11 @@ class Database:
             finally:
                 held.clear()
         raise UnreachableError(f"{self.name} cannot be used", hint="see whether the database is up, then try again")
+
+    def _options(self, purpose: str) -> dict[str, Any]:
+        """Return how a transaction begins; PostgreSQL would otherwise let each statement of a reader see another moment."""
+        snapshot = {} if self.is_sqlite or purpose == "write" else {"isolation_level": "REPEATABLE READ"}
+        return {"purpose": purpose, **snapshot}
 
     def _said(self, error: SQLAlchemyError) -> ParetuneError:
         """Return an error of the database in our own words."""
