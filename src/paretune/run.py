@@ -20,8 +20,8 @@ from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.frontier.archive import CURVE, FRONT
 from paretune.frontier.assemble import assemble_front
+from paretune.frontier.curve import lift_curve
 from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay, with_proposals
-from paretune.frontier.hull import lift_curve
 from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
 from paretune.logs.parquet import day_name, file_schema, log_days, log_files, read_log, scan_log
