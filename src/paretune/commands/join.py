@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from paretune.config import Config
     from paretune.logs.intake import JoinReport
+    from paretune.serving.stream_reader import Lost
 
 
 def join(
@@ -49,13 +50,14 @@ def join(
     settings = configuration(config)
     now_us = None if now is None else round(now.replace(tzinfo=now.tzinfo or UTC).timestamp() * 1e6)
     how: dict[str, Any] = {"now_us": now_us, "settle_h": settle, "immature": immature}
+    lost: Lost | None = None
     if "://" in decisions:
         run = lambda rows: join_files(rows, events, output, settings, **how)  # noqa: E731
-        found = _from_stream(decisions, run, settings, preview=immature)
+        found, lost = _from_stream(decisions, run, settings, preview=immature)
     else:
         found = join_files(Path(decisions), events, output, settings, **how)
     if as_json:
-        show_json({"output": output, **plain(found)})
+        show_json({"output": output, **plain(found), **({"stream": plain(lost)} if lost else {})})
     else:
         for what, counts in (("decisions", found.decisions), ("events", found.events)):
             say(f"{what:<10} " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
@@ -66,17 +68,26 @@ def join(
         remark(f"rejected decisions and why: {output / '_join' / 'rejected' / 'decisions'}")
 
 
-def _from_stream(url: str, run: Callable[[pl.DataFrame], JoinReport], settings: Config, *, preview: bool) -> JoinReport:
-    """Run a join of what a stream holds, and acknowledge it once that is committed; a preview leaves it to the next run."""
-    from paretune.serving.streams import StreamReader
+def _from_stream(url: str, run: Callable[[pl.DataFrame], JoinReport], settings: Config, *, preview: bool) -> tuple[JoinReport, Lost]:
+    """Run a join of what a stream holds, and acknowledge it once that is committed; a preview leaves it to the next run.
+
+    Returns:
+        What became of it, and of which entries nothing could.
+    """
+    from paretune.serving.stream_reader import StreamReader
 
     reader = StreamReader(url, settings)
     try:
         found = run(reader.read())
+        lost = reader.lost
         if not preview:
             reader.acknowledge()
-        if reader.lost:
-            remark(f"{reader.lost:,} entries of the stream hold no decision, or were trimmed before they were read")
+        if lost.trimmed:
+            remark(f"warning: the stream gave up {lost.trimmed:,} decisions before they were read; join more often, or raise longest=N")
+        if lost.unreadable:
+            remark(f"warning: {lost.unreadable:,} entries of the stream hold no decision")
+        if not preview:
+            reader.told()
     finally:
         reader.close()
-    return found
+    return found, lost
