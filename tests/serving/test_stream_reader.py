@@ -133,10 +133,12 @@ def test_join_says_what_the_stream_lost_until_a_run_that_is_no_preview(
     add(small, 0, 1000)
     told = []
     for more in (["--immature"], [], []):
-        assert main([*words(tmp_path, small), "--json", *more]) == 0
+        assert main([*words(tmp_path, small), "--json", "--metrics", str(tmp_path / "join.prom"), *more]) == 0
         printed = capsys.readouterr()
         told.append(json.loads(printed.out)["stream"]["trimmed"])
         assert ("gave up" in printed.err) == (told[-1] > 0)
+        exported = (tmp_path / "join.prom").read_text(encoding="utf-8")
+        assert f'paretune_join_lost{{how="trimmed"}} {float(told[-1])}\n' in exported
     assert told[0] == told[1] > 0
     assert told[2] == 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import ConfigOption, JsonOption, plain, remark, say, show_json
+from paretune.commands.output import ConfigOption, JsonOption, MetricsOption, plain, remark, say, show_json
 from paretune.commands.registered import WHERE, RegistryOption, registry_at
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def guard(
     status: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write each look here, for `paretune console --guardrails FILE`.")
     ] = None,
+    metrics: MetricsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,6 +54,7 @@ def guard(
     from paretune.experiment.guarding import Memory
     from paretune.experiment.stepping import acted, looked
     from paretune.report.html import write_whole
+    from paretune.report.textfile import write_guard
 
     settings, opened = load_config(config), registry_at(registry)
     memory = Memory()
@@ -69,6 +71,8 @@ def guard(
         look = {**told(situation, step), "became": version or None}
         if status is not None:
             write_whole(status, json.dumps(plain(look), allow_nan=False).encode())
+        if metrics is not None:
+            write_guard(metrics, situation, step)
         if as_json:
             show_json(look)
         else:

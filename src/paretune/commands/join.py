@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, plain, remark, say, show_json
+from paretune.commands.output import CONFIG, ConfigOption, JsonOption, MetricsOption, configuration, plain, remark, say, show_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,6 +30,7 @@ def join(
     settle: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Hours after the reward window before a row is written.")] = 1.0,
     immature: Annotated[bool, typer.Option("--immature", help="Write rows whose reward window is still open, too.")] = False,
     now: Annotated[datetime | None, typer.Option(metavar="TIME", help="Time of this run (UTC); else the clock's.")] = None,
+    metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join decisions and events into an exploration log.
@@ -46,6 +47,7 @@ def join(
     """
     from paretune.errors import LogError
     from paretune.logs.intake import join_files
+    from paretune.report.textfile import write_join
 
     settings = configuration(config)
     now_us = None if now is None else round(now.replace(tzinfo=now.tzinfo or UTC).timestamp() * 1e6)
@@ -56,6 +58,8 @@ def join(
         found, lost = _from_stream(decisions, run, settings, preview=immature)
     else:
         found = join_files(Path(decisions), events, output, settings, **how)
+    if metrics is not None:
+        write_join(metrics, found.decisions, found.events, adds_up=found.adds_up, lost=plain(lost) if lost else {})
     if as_json:
         show_json({"output": output, **plain(found), **({"stream": plain(lost)} if lost else {})})
     else:

@@ -129,6 +129,11 @@ class RegistryFollower:
         database = source.reader.database
         self._listener = Listener(database, self._follower.wake) if listen and not database.is_sqlite else None
 
+    @property
+    def heard_s(self) -> float:
+        """When the registry last answered without a problem, seconds since 1970; 0 = not yet."""
+        return self._follower.heard_s
+
     def stop(self) -> None:
         """End the threads; what is in force stays in force."""
         if self._listener is not None:

@@ -165,9 +165,9 @@ class Process:
         runtime, source = _runtime_and_source(self.settings)
         sink = sink_of(self.settings)
         limits, version = Limits(body_bytes=self.settings.body_bytes), importlib.metadata.version("paretune")
-        self.app = app = DecisionApp(runtime, sink=sink, limits=limits, version=version)
-        scope["state"][DECISIONS] = app
         follower = _followed(runtime, source, self.settings.poll_s)
+        self.app = app = DecisionApp(runtime, sink=sink, limits=limits, version=version, heard=lambda: follower.heard_s)
+        scope["state"][DECISIONS] = app
         self._drain_on_sigterm(app)
         counting = asyncio.create_task(_hand_over(app))
         await send({"type": "lifespan.startup.complete"})

@@ -1,8 +1,8 @@
 """Decisions over Redis Streams: a sink; `stream_reader.py` is the other end.
 
-An edge: Redis, threads, the environment. The rules: the decision path only fills a bounded queue; what Redis does not take goes to a backlog on the local disk
-and follows when Redis is back, or without a backlog waits in the queue while there is room. An entry may be there twice after a connection
-was lost in the middle, under the same decision id; join writes a request once.
+An edge: Redis, threads, the environment. The rules: the decision path only fills a bounded queue; what Redis does not take goes to a
+backlog on the local disk and follows when Redis is back, or without a backlog waits in the queue while there is room. An entry may be
+there twice after a connection was lost in the middle, under the same decision id; join writes a request once.
 
     redis://host:6379/0?stream=paretune:decisions&longest=10000000        the password, if any, in REDISCLI_AUTH
 """
@@ -31,7 +31,7 @@ from paretune.serving.outbox import Entry, Outbox
 from paretune.serving.sinks import SinkCounts, SinkHealth
 
 STREAM: Final = "paretune:decisions"
-PASSWORD: Final = "REDISCLI_AUTH"  # environment variable with the password of Redis, as its own tools read it
+AUTH: Final = "REDISCLI_AUTH"  # environment variable with the password of Redis, as its own tools read it
 GROUP, FIELD = "join", b"row"
 LONGEST: Final = 10_000_000  # entries that the stream keeps, about
 _BATCH: Final = 500
@@ -251,6 +251,6 @@ def client_of(place: Place) -> Any:
     """
     package = redis_package()
     options: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
-    if password := os.environ.get(PASSWORD):
+    if password := os.environ.get(AUTH):
         options["password"] = password  # one in the address comes first
     return package.Redis.from_url(place.url, retry=package.retry.Retry(package.backoff.NoBackoff(), 0), **options)
