@@ -100,6 +100,7 @@ EDGES = {
     "report/plan.py": "writes the page of a plan",
     "report/readout.py": "writes the page of a readout",
     "report/stage2.py": "writes the page of stage 2",
+    "report/textfile.py": "Prometheus, writes metrics of runs, the clock",
     "run.py": "reads logs, writes models and run folders",
     "serving/app.py": "HTTP, the clock",
     "serving/telemetry.py": "Prometheus",
@@ -115,7 +116,9 @@ EDGES = {
     "serving/workers.py": "threads",
     "serving/journal.py": "writes and reads journals",
     "serving/outbox.py": "threads, the clock",
-    "serving/streams.py": "Redis, threads, the clock",
+    "serving/backlog.py": "writes and reads journals",
+    "serving/stream_reader.py": "Redis",
+    "serving/streams.py": "Redis, threads, the clock, the environment",
     "serving/spool.py": "writes decisions, threads, the clock",
     "sim/kuairand.py": "reads the user's download",
     "sim/kuairand_data.py": "reads the user's download",
@@ -282,7 +285,7 @@ def test_nothing_is_unfinished_unsafe_or_swallowed(file: Path) -> None:
 def test_no_file_of_the_repository_names_a_machine_path_or_a_registry() -> None:
     suspicious = re.compile(r"(?<![\w.])/(?:work|root|home)/\w|index-url|https?://(?:pypi|files\.pythonhosted)")
     suffixes = {".py", ".toml", ".txt", ".md", ".yaml", ".yml", ".cfg", ".sh", ".j2"}
-    folders = ("src", "tests", "benchmarks", "examples", "docs", ".ci")
+    folders = ("src", "tests", "benchmarks", "examples", "docs", "deploy", ".ci")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in suffixes or file.name in {"run"}]
     files += [file for file in ROOT.iterdir() if file.is_file() and (file.suffix in suffixes or file.name == "Makefile")]
     named = [

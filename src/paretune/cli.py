@@ -29,6 +29,7 @@ from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
 from paretune.commands.ledger import ledger
+from paretune.commands.migrate import migrate
 from paretune.commands.monitor import monitor
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
@@ -77,6 +78,7 @@ COMMANDS = (
     distil,
     export,
     plan,
+    migrate,
     publish,
     approve,
     activate,

@@ -24,7 +24,10 @@ from paretune.template import render_config
 
 def test_a_policy_that_harms_is_killed_with_the_evidence_in_the_trail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     served = Served(tmp_path, factor=1.9)
-    assert main([*served.words, "--dry-run", "--json"]) == 4
+    assert main([*served.words, "--dry-run", "--json", "--metrics", str(tmp_path / "guard.prom")]) == 4
+    exported = (tmp_path / "guard.prom").read_text(encoding="utf-8")
+    for line in ('guard_action{action="kill"} 1.0', 'guardrail_state{guardrail="p2p",state="breached"} 1.0', "guard_plan_version 1.0"):
+        assert f"paretune_{line}\n" in exported, line
     told = json.loads(capsys.readouterr().out)
     assert (told["action"], told["became"]) == ("kill", None)
     assert [one["state"] for one in told["guardrails"] if one["name"] == "p2p"] == ["breached"]

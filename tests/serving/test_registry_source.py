@@ -61,6 +61,7 @@ def test_a_service_serves_static_weights_until_a_policy_is_activated_and_again_w
     runtime, source = registry_runtime(where, tmp_path / "served", static=(HEADS, STATIC), load=load_fake, deadline_s=1.0)
     follower = RegistryFollower(runtime, source, every_s=0.02)
     assert runtime.decide(ask()).weights == STATIC
+    assert runtime.state().problems == (), "no plan yet is no problem"
     registry.activate(number, share=1.0, by=ANNA, explore=0.0)
     eventually(lambda: runtime.decide(ask()).reason is Reason.POLICY)
     registry.kill(by=ANNA)

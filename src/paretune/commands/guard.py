@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import ConfigOption, JsonOption, plain, remark, say, show_json
+from paretune.commands.output import ConfigOption, JsonOption, MetricsOption, plain, remark, say, show_json
 from paretune.commands.registered import WHERE, RegistryOption, registry_at
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def guard(
     allow_unwatched: Annotated[
         bool, typer.Option("--allow-unwatched", help="Exit 0 also where nobody on static weights is left to compare with.")
     ] = False,
+    metrics: MetricsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,7 +68,7 @@ def guard(
             remark(f"nothing is known of the plan, the next look is in {every_s:g} s: {error}")  # who watches does not stop watching
             time.sleep(every_s)
             continue
-        _tell(look, told(look, silent_s=60 * settings.rollout.silent_min, every_s=every_s), status=status, as_json=as_json)
+        _tell(look, told(look, silent_s=60 * settings.rollout.silent_min, every_s=every_s), status=status, metrics=metrics, as_json=as_json)
         if not every_s:
             break
         if look.failure is not None:
@@ -81,14 +82,17 @@ def guard(
         raise typer.Exit(UNSETTLED)
 
 
-def _tell(look: Look, summary: dict[str, Any], *, status: Path | None, as_json: bool) -> None:
+def _tell(look: Look, summary: dict[str, Any], *, status: Path | None, metrics: Path | None, as_json: bool) -> None:
     from paretune.report.html import write_whole
+    from paretune.report.textfile import write_guard
 
     try:
         if status is not None:
             write_whole(status, json.dumps(plain(summary), allow_nan=False).encode())
+        if metrics is not None and not look.is_blind:  # the time in it is that of the last look that saw something
+            write_guard(metrics, look.situation, look.step)
     except OSError as error:  # a full disk does not end the watch
-        remark(f"{status} cannot be written: {error}")
+        remark(f"what the look saw cannot be written: {error}")
     if as_json:
         show_json(summary)
         return

@@ -242,6 +242,7 @@ class Follower:
 
     def __init__(self, runtime: Runtime, source: PlanSource, *, every_s: float) -> None:
         self._runtime, self._source, self._every_s = runtime, source, every_s
+        self.heard_s = 0.0  # when the source last answered without a problem, seconds since 1970; 0 = not yet
         self._pending: Plan | None = None
         self._stop, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="paretune-plan", daemon=True)
@@ -251,6 +252,8 @@ class Follower:
         """Look once: a new plan comes into force, or `state` says why not. A plan whose bundle is missing is tried again each time."""
         self._pending = self._source.poll() or self._pending
         self._runtime.note(self._source.subject, self._source.problem)
+        if not self._source.problem:
+            self.heard_s = time.time()
         if self._pending is None:
             return
         subject = self._source.switching
