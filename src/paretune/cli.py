@@ -25,6 +25,7 @@ from paretune.commands.export import export
 from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
 from paretune.commands.history import audit, diff, history
+from paretune.commands.import_logs import import_
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
@@ -62,6 +63,7 @@ app = typer.Typer(
 COMMANDS = (
     demo,
     init,
+    import_,
     check,
     surface,
     headroom,
@@ -103,7 +105,7 @@ COMMANDS = (
     version,
 )  # in the order of the journey
 for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"))(command)
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:
