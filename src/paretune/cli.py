@@ -19,6 +19,7 @@ from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.console import console
 from paretune.commands.continuous import continuous
+from paretune.commands.convert import convert
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
 from paretune.commands.export import export
@@ -78,6 +79,7 @@ COMMANDS = (
     calibrate,
     distil,
     export,
+    convert,
     plan,
     publish,
     approve,

@@ -10,7 +10,7 @@ was.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,14 +23,16 @@ from paretune.exchange.drawn import ALONE, numbering, reasons
 from paretune.exchange.judged import Calendar, judged
 from paretune.exchange.obp_context import context_of, features_of, position_of
 from paretune.exchange.taken import LINE, REFUSED, TEXT, Taken
-from paretune.records import Categorical, Floats, Log
+from paretune.records import Floats, Log
 
 NEEDED = ("n_rounds", "n_actions", "context", "action", "reward", "pscore")
 _KEPT = ("request", "user", "session", "day")  # hashes and days of a log, beside OBP's own keys
-_COUNTS = {
+_COUNTS: dict[str, Callable[[Floats], Floats]] = {  # what a reward was before its transform
+    "clip": np.copy,
     "two-level": lambda r: np.where(r > 1, 2.0, r),
     "log1p": np.expm1,
-}  # what a reward was before its transform; others are unchanged
+    "identity": np.copy,
+}
 
 
 def from_obp(feedback: Mapping[str, Any], config: Config, *, actions: Sequence[int] | None = None, day: int = 0) -> Log:
@@ -58,9 +60,8 @@ def from_obp(feedback: Mapping[str, Any], config: Config, *, actions: Sequence[i
             f"{len(found.refused)} of {len(taken.rows)} rounds cannot be used: {reason} (seen: {seen})",
             hint="leave these rounds out, or import the dict from a file, which sets them aside: `paretune import obp`",
         )
-    kept = {name: np.asarray(feedback[name], dtype=getattr(found.log, name).dtype) for name in _KEPT if name in feedback}
-    cohort = {"cohort": _coded(feedback["cohort"])} if "cohort" in feedback else {}
-    return replace(found.log, **kept, **cohort)
+    kept: dict[str, Any] = {name: np.asarray(feedback[name], getattr(found.log, name).dtype) for name in _KEPT if name in feedback}
+    return replace(found.log, **kept)
 
 
 def to_obp(log: Log, config: Config, *, objective: str | None = None, actions: Sequence[int] | None = None) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def to_obp(log: Log, config: Config, *, objective: str | None = None, actions: S
         "reward": rewards[:, known.index(objective or known[0])],
         "pscore": rows.propensity.astype(np.float64),
         "context_names": names,
-        "counts": {o.name: _COUNTS.get(o.transform, np.copy)(rewards[:, j]) for j, o in enumerate(config.objectives)},
+        "counts": {o.name: _COUNTS[o.transform](rewards[:, j]) for j, o in enumerate(config.objectives)},
         **{name: getattr(rows, name) for name in _KEPT},
         "cohort": [None if code < 0 else rows.cohort.vocabulary[code] for code in rows.cohort.codes.tolist()],
     }
@@ -177,9 +178,3 @@ def _counts(feedback: Mapping[str, Any], config: Config) -> dict[str, Floats]:
 
 def _ids(feedback: Mapping[str, Any], key: str, ids: list[str]) -> list[str]:
     return [str(each) for each in np.asarray(feedback[key]).tolist()] if key in feedback else ids
-
-
-def _coded(words: Sequence[str | None]) -> Categorical:
-    vocabulary = tuple(sorted({word for word in words if word is not None}))
-    at = {word: code for code, word in enumerate(vocabulary)}
-    return Categorical(np.array([-1 if word is None else at[word] for word in words], dtype=np.int32), vocabulary)

@@ -70,8 +70,8 @@ def features_of(context: Floats, feedback: Mapping[str, Any], config: Config) ->
     features, position = config.features, feedback.get(POSITION)
     found: dict[str, pl.Series] = {}
     if position is not None and POSITION in (*features.numeric, *features.categorical):
-        places = pl.Series(np.asarray(position))
-        found[POSITION] = places.cast(pl.Float64) if POSITION in features.numeric else places.cast(pl.Int64).cast(pl.String)
+        column = pl.Series(np.asarray(position))
+        found[POSITION] = column.cast(pl.Float64) if POSITION in features.numeric else column.cast(pl.Int64).cast(pl.String)
     elif position is not None and np.unique(np.asarray(position)).size > 1:
         raise DataError(
             "positions differ, and no feature is called 'position'", hint="add it to features.categorical, so that it is learned from"
@@ -114,6 +114,5 @@ def _word(context: Floats, name: str, at: Mapping[str, int]) -> pl.Series:
     words = {key.partition("=")[2]: place for key, place in at.items() if key.startswith(f"{name}=")}
     if not words:
         return pl.Series([None] * len(context), dtype=pl.String)
-    chosen = context[:, list(words.values())]
-    known = list(words)
-    return pl.Series([known[place] if any_ else None for place, any_ in zip(chosen.argmax(axis=1), chosen.any(axis=1), strict=True)])
+    chosen, known = context[:, list(words.values())], list(words)
+    return pl.Series([known[int(row.argmax())] if row.any() else None for row in chosen], dtype=pl.String)
