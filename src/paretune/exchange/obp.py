@@ -133,11 +133,13 @@ def taken_feedback(feedback: Mapping[str, Any], config: Config, *, actions: Sequ
     action, pscore, context = (np.asarray(feedback[key]) for key in ("action", "pscore", "context"))
     sizes = {"action": action.shape, "pscore": pscore.shape, **{name: count.shape for name, count in counts.items()}}
     off = [f"{name} of shape {shape}" for name, shape in sizes.items() if shape != (n,)]
+    if n < 1:
+        raise DataError("no rounds", hint="give at least one")
     if off or context.ndim != 2 or len(context) != n:
         raise DataError(f"{n} rounds, but {', '.join(off) or f'a context of shape {context.shape}'}", hint="give one value per round")
     if int(feedback["n_actions"]) != len(ours) or not ((action >= 0) & (action < len(ours))).all():
         raise DataError(
-            f"{feedback['n_actions']} actions from {action.min(initial=0)} to {action.max(initial=0)}, the grid has {len(ours)}",
+            f"{feedback['n_actions']} actions from {action.min()} to {action.max()}, the grid has {len(ours)}",
             hint="name a configuration of this grid, or say which of our actions theirs are (actions=, --actions)",
         )
     ids = [f"{source}:{i}" for i in range(n)]

@@ -44,7 +44,7 @@ class Test(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         if value is None:
             return False
         if self.equals is not None:
-            return str(value) == self.equals
+            return (str(value).lower() if isinstance(value, bool) else str(value)) == self.equals
         if self.count_of is not None:
             value = list(value)[-(self.among_newest or len(value)) :].count(self.count_of)
         elif self.element is not None:
@@ -76,7 +76,10 @@ class WeightsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         Args:
             request: feature -> text, number, vector or tokens (newest last), as they are logged.
         """
-        return next((row.weights for row in self.rows if all(test.passes(request) for test in row.when)), self.fallback)
+        try:
+            return next(row.weights for row in self.rows if all(test.passes(request) for test in row.when))
+        except (TypeError, ValueError, IndexError, StopIteration):  # a vector too short, a text for a number
+            return self.fallback
 
 
 def table_of_tree(document: Mapping[str, Any]) -> WeightsTable:
