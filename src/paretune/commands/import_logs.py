@@ -240,7 +240,7 @@ def _tell(found: Imported, output: Path) -> None:
     say(f"{found.rows:,} of {found.lines:,} lines are rows of {output}, {span}; {found.explored:,} explored")
     if found.refused:
         rows = [[f"{count:,}", reason] for reason, count in found.refused.most_common()]
-        show_table(f"{found.refused.total():,} lines refused", ("lines", "why"), rows)
+        show_table(f"lines refused: {found.refused.total():,}", ("lines", "why"), rows)
     if found.thinned:
         say(f"{found.thinned:,} lines left out, so that all stand for the same share of the traffic")
     for note, count in found.notes.most_common():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import date
 from math import isfinite
 from typing import Literal
 
@@ -19,6 +20,7 @@ from paretune.records import Bools
 
 Kind = Literal["text", "number", "integer", "time", "day", "numbers", "integers"]
 EARLIEST_US = 10**14  # March 1973; smaller numbers are seconds or milliseconds
+LATEST = date(2200, 1, 1)  # larger ones are nanoseconds
 _BREAKS = re.compile(r"[\s;|,]+")
 _TIMES = ("%+", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f%#z")
 
@@ -100,18 +102,24 @@ def _integers(column: pl.Series) -> pl.Series:
 
 def _times(column: pl.Series) -> pl.Series:
     numbers = column.cast(pl.Int64, strict=False)
-    found = numbers.zip_with(numbers >= EARLIEST_US, pl.Series([None], dtype=pl.Int64)).cast(pl.Datetime("us"))
+    found = numbers.zip_with((numbers >= EARLIEST_US).fill_null(False), pl.Series([None], dtype=pl.Int64)).cast(pl.Datetime("us"))
     for form in _TIMES:
         if found.null_count() == column.null_count():
             break
         zoned = form.endswith(("+", "z"))
         parsed = column.str.to_datetime(form, time_unit="us", strict=False, time_zone="UTC" if zoned else None)
         found = found.zip_with(found.is_not_null(), parsed.dt.replace_time_zone(None) if zoned else parsed)
-    return found
+    return _known(found)
 
 
 def _days(column: pl.Series) -> pl.Series:
-    return column.str.to_date("%Y-%m-%d", strict=False)
+    return _known(column.str.to_date("%Y-%m-%d", strict=False))
+
+
+def _known(column: pl.Series) -> pl.Series:
+    """Return times or days with null for those that no log is of."""
+    plausible = (column.cast(pl.Date) >= date(1970, 1, 1)) & (column.cast(pl.Date) < LATEST)
+    return column.zip_with(plausible.fill_null(False), pl.Series([None], dtype=column.dtype))
 
 
 _TEXTS: dict[Kind, Callable[[pl.Series], pl.Series]] = {"number": _numbers, "integer": _integers, "time": _times, "day": _days}

@@ -28,7 +28,7 @@ READING = (
 )
 
 
-class Test(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A question about one feature of the request."""
 
     feature: str
@@ -55,7 +55,7 @@ class Test(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Weights for the requests that pass all tests and came by no row before."""
 
-    when: tuple[Test, ...]
+    when: tuple[Condition, ...]
     weights: tuple[float, ...]  # (m,)
     share: float | None = None  # of the requests that the rules were fitted on
 
@@ -110,7 +110,7 @@ def table_of_cohorts(
         column: feature that holds the cohort.
         about: see `WeightsTable`.
     """
-    rows = [Row((Test(column, equals=name),), tuple(map(float, weights))) for name, weights in cohorts.items()]
+    rows = [Row((Condition(column, equals=name),), tuple(map(float, weights))) for name, weights in cohorts.items()]
     fixed = tuple(map(float, static))
     return checked(WeightsTable(tuple(heads), fixed, (*rows, Row((), fixed)), dict(about)))
 
@@ -174,9 +174,9 @@ def only_row(table: WeightsTable) -> tuple[float, ...]:
     return table.rows[0].weights
 
 
-def _leaves(node: Mapping[str, Any], heads: Sequence[str], passed: tuple[Test, ...]) -> Iterator[Row]:
+def _leaves(node: Mapping[str, Any], heads: Sequence[str], passed: tuple[Condition, ...]) -> Iterator[Row]:
     if "if" in node:
-        yield from _leaves(node["then"], heads, (*passed, msgspec.convert(node["if"], Test)))
+        yield from _leaves(node["then"], heads, (*passed, msgspec.convert(node["if"], Condition)))
         yield from _leaves(node["else"], heads, passed)
         return
     yield Row(passed, tuple(float(node["weights"][head]) for head in heads), node.get("share"))
