@@ -16,6 +16,7 @@ ORDER = (
     "connections",
     "client",
     "errors",
+    "extras",
     "config",
     "template",
     "records",

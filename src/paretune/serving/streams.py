@@ -20,7 +20,8 @@ import msgspec
 import polars as pl
 
 from paretune.config import Config
-from paretune.errors import ConfigError, MissingExtraError, UnreachableError
+from paretune.errors import ConfigError, UnreachableError
+from paretune.extras import missing
 from paretune.logs.decisions import decision_schema
 from paretune.serving.decide import Decision, Request
 from paretune.serving.decision_rows import Cell, RowWriter, rows_frame
@@ -226,7 +227,7 @@ def _redis() -> Any:
     try:
         import redis
     except ImportError as error:
-        raise MissingExtraError("decisions over Redis need the redis package", hint='pip install "paretune[redis]"') from error
+        raise missing("redis", "logging decisions to Redis", error, otherwise="log them with --spool") from error
     return redis
 
 
