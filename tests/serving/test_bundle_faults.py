@@ -16,7 +16,6 @@ from small_log import make_config, make_log
 
 from paretune.config import parse_config
 from paretune.errors import ArtefactError, GateError
-from paretune.serving import bundle
 from paretune.serving.bundle import GOLDEN, POLICY, REPORT, SERVING, load_bundle, save_bundle
 from paretune.value.atomic import write_folder
 from paretune.value.bundle import ARRAYS, MANIFEST, SUMS, save_model

@@ -210,11 +210,6 @@ def _threads(wanted: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def mean_loss(module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, loss: Callable[[Any, Tensor], Tensor], rows: Ints) -> float:
-    """Return the loss over `rows` (indices), e.g. to compare models on the same held-out users."""
-    return _mean_loss(module, inputs, targets, loss, torch.from_numpy(np.asarray(rows, dtype=np.int64)))
-
-
 def arrays_of(module: nn.Module) -> dict[str, Floats]:
     """Return the module's parameters and buffers as arrays, for a bundle."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
