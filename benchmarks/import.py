@@ -1,9 +1,9 @@
-"""What does `pip install paretune` cost? The wheel in a clean environment: its size, CPU seconds of `import paretune` and `paretune --help`, and
-what `paretune.client` needs.
+"""What does `pip install paretune` cost? The wheel in a clean environment: its size, CPU seconds of `import paretune` and
+`paretune --help`, and what `paretune.client` needs.
 
 `python benchmarks/import.py --json OUT`: builds the wheel, makes two environments without pip (the base install at the versions of
-constraints.txt; the wheel without dependencies beside httpx and msgspec), and measures there. Downloads some 200 MB where pip has no cache. CPU
-seconds are medians over rounds in processes of their own, the first one left out, beside those of a Python that does nothing.
+constraints.txt; the wheel without dependencies beside httpx and msgspec), and measures there. Downloads some 200 MB where pip has no
+cache. CPU seconds are medians over rounds in processes of their own, the first one left out, beside those of a Python that does nothing.
 """
 
 import argparse

@@ -52,7 +52,7 @@ def guard(
     from paretune.errors import ParetuneError
     from paretune.experiment.guarding import Memory
     from paretune.experiment.stepping import acted, looked
-    from paretune.report.html import write_whole
+    from paretune.value.atomic import write_whole
 
     settings, opened = load_config(config), registry_at(registry)
     memory = Memory()
