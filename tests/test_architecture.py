@@ -135,7 +135,7 @@ EDGES = {
 
 OUTSIDE_MODULES = re.compile(
     r"(fcntl|ftplib|glob|http|httpx|mmap|multiprocessing|os|prometheus_client|psycopg|ray|redis|requests|shutil|signal|smtplib|socket|sqlalchemy|sqlite3|ssl"
-    r"|subprocess|sys|tempfile|threading|time|torch|tomllib|urllib|uvicorn)(\.|\Z)"
+    r"|subprocess|sys|tempfile|threading|time|torch|tomllib|urllib\.request|uvicorn)(\.|\Z)"
 )
 OUTSIDE_CALLS = re.compile(
     r"(exists|glob|is_dir|is_file|iterdir|mkdir|now|open|read_bytes|read_text|rglob|savez|stat|today|touch|unlink|utcnow|write_bytes"

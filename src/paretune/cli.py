@@ -21,6 +21,7 @@ from paretune.commands.console import console
 from paretune.commands.continuous import continuous
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.doctor import doctor
 from paretune.commands.export import export
 from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
@@ -100,6 +101,7 @@ COMMANDS = (
     continuous,
     rehearse,
     report,
+    doctor,
     version,
 )  # in the order of the journey
 for command in COMMANDS:
