@@ -16,6 +16,7 @@ ORDER = (
     "connections",
     "client",
     "errors",
+    "extras",
     "config",
     "template",
     "records",
@@ -39,6 +40,7 @@ ORDER = (
     "run",
     "demo",
     "rehearse",
+    "doctor",
     "progress",
     "commands",
     "cli",
@@ -69,6 +71,9 @@ EDGES = {
     "console/shell.py": "HTTP",
     "console/traffic.py": "HTTP, threads, the clock",
     "demo.py": "files of a run, the clock",
+    "doctor/machine.py": "the system, files, the clock",
+    "doctor/sample.py": "reads logs, the clock",
+    "doctor/servers.py": "the network, the database, the clock, threads",
     "rehearse.py": "writes logs, a registry and runs",
     "exchange/imported.py": "reads and writes logs",
     "logs/inspection.py": "reads logs, writes the quarantine",
@@ -141,7 +146,7 @@ EDGES = {
 
 OUTSIDE_MODULES = re.compile(
     r"(fcntl|ftplib|glob|http|httpx|mmap|multiprocessing|os|prometheus_client|psycopg|ray|redis|requests|shutil|signal|smtplib|socket|sqlalchemy|sqlite3|ssl"
-    r"|subprocess|sys|tempfile|threading|time|torch|tomllib|urllib|uvicorn)(\.|\Z)"
+    r"|subprocess|sys|tempfile|threading|time|torch|tomllib|urllib\.request|uvicorn)(\.|\Z)"
 )
 OUTSIDE_CALLS = re.compile(
     r"(exists|glob|is_dir|is_file|iterdir|mkdir|now|open|read_bytes|read_text|rglob|savez|stat|today|touch|unlink|utcnow|write_bytes"

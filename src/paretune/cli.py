@@ -22,6 +22,7 @@ from paretune.commands.continuous import continuous
 from paretune.commands.convert import convert
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.doctor import doctor
 from paretune.commands.export import export
 from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
@@ -106,6 +107,7 @@ COMMANDS = (
     continuous,
     rehearse,
     report,
+    doctor,
     version,
 )  # in the order of the journey
 for command in COMMANDS:

@@ -22,10 +22,11 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from paretune.errors import ConfigError, ForbiddenError, MissingExtraError, ParetuneError, UnreachableError
+from paretune.errors import ConfigError, ForbiddenError, ParetuneError, UnreachableError
+from paretune.extras import missing
 from paretune.policy.tables import HEAD
 
 T = TypeVar("T")
@@ -284,8 +285,8 @@ def _postgresql(url: URL, deadline_s: float, read_only: bool) -> Engine:
         return create_engine(
             url.difference_update_query(["options"]), connect_args=settings, pool_size=4, max_overflow=8, pool_timeout=deadline_s
         )
-    except (NoSuchModuleError, ImportError) as error:
-        raise MissingExtraError(f"PostgreSQL needs a driver: {error}", hint='pip install "paretune[postgres]"') from error
+    except ImportError as error:
+        raise missing("postgres", "a registry on PostgreSQL", error, otherwise="name an SQLite file") from error
 
 
 def _revision(connection: Connection) -> str:

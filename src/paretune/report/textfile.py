@@ -19,7 +19,7 @@ from paretune.experiment.guardrails import BREACHED, HOLDS, OPEN, WORRIES
 from paretune.experiment.watch import Action, Situation, Step
 from paretune.monitor.drift import Drift
 from paretune.monitor.verdict import Answer, Verdict
-from paretune.report.html import write_whole
+from paretune.value.atomic import write_whole
 
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 STATES: Final = (HOLDS, OPEN, WORRIES, BREACHED)
