@@ -41,10 +41,10 @@ def write_guard(path: Path, situation: Situation, step: Step, *, now_s: float | 
     series.add("paretune_guard_users", "of the smaller of arm and control", situation.users)
     series.choice("paretune_guard_action", "what the look asked for", "action", ACTIONS, {(): step.action})
     watched = {(one.name,): one for one in situation.watched}
-    states = {key: one.state for key, one in watched.items()}
+    states: dict[tuple[str, ...], str] = {key: one.state for key, one in watched.items()}
     series.choice("paretune_guardrail_state", "of each guardrail", "state", STATES, states, labels=("guardrail",))
     for name, about in (("value", "relative lift over the control, or share"), ("low", "of its sequence"), ("high", "of its sequence")):
-        found = {key: float(getattr(one, name)) for key, one in watched.items()}
+        found: dict[tuple[str, ...], float] = {key: float(getattr(one, name)) for key, one in watched.items()}
         series.by(f"paretune_guardrail_{name}", about, ("guardrail",), found)
     series.by("paretune_guardrail_limit", "not to be passed", ("guardrail",), {key: one.limit for key, one in watched.items()})
     series.write(path)
