@@ -15,7 +15,7 @@ from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from paretune.experiment.guardrails import BREACHED, HOLDS, OPEN, WORRIES
+from paretune.experiment.guardrails import BREACHED, HOLDS, OPEN, WORRIES, Watched
 from paretune.experiment.watch import Action, Situation, Step
 from paretune.monitor.drift import Drift
 from paretune.monitor.verdict import Answer, Verdict
@@ -40,7 +40,7 @@ def write_guard(path: Path, situation: Situation, step: Step, *, now_s: float | 
     series.add("paretune_guard_plan_version", "plan in the registry that was looked at", situation.version)
     series.add("paretune_guard_users", "of the smaller of arm and control", situation.users)
     series.choice("paretune_guard_action", "what the look asked for", "action", ACTIONS, {(): step.action})
-    watched = {(one.name,): one for one in situation.watched}
+    watched: dict[tuple[str, ...], Watched] = {(one.name,): one for one in situation.watched}
     states = {key: one.state for key, one in watched.items()}
     series.choice("paretune_guardrail_state", "of each guardrail", "state", STATES, states, labels=("guardrail",))
     for name, about in (("value", "relative lift over the control, or share"), ("low", "of its sequence"), ("high", "of its sequence")):
