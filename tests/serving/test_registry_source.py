@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,6 @@ from paretune.serving.registry_source import RegistryFollower, RegistrySource, r
 from paretune.serving.sources import read_plan
 
 SURFACE = {"heads": list(HEADS), "static": list(STATIC), "objectives": ["saves", "clicks"]}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "paretune.db")
-        return
-    with postgres_schema() as url:
-        yield url
 
 
 def publish(registry: Registry, folder: Path, content: str = "fake") -> int:

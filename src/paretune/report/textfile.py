@@ -15,11 +15,11 @@ from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from paretune.experiment.guardrails import BREACHED, HOLDS, OPEN, WORRIES, Watched
+from paretune.experiment.guardrails import BREACHED, HOLDS, OPEN, WORRIES
 from paretune.experiment.watch import Action, Situation, Step
 from paretune.monitor.drift import Drift
 from paretune.monitor.verdict import Answer, Verdict
-from paretune.report.html import write_whole
+from paretune.value.atomic import write_whole
 
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 STATES: Final = (HOLDS, OPEN, WORRIES, BREACHED)
@@ -40,11 +40,11 @@ def write_guard(path: Path, situation: Situation, step: Step, *, now_s: float | 
     series.add("paretune_guard_plan_version", "plan in the registry that was looked at", situation.version)
     series.add("paretune_guard_users", "of the smaller of arm and control", situation.users)
     series.choice("paretune_guard_action", "what the look asked for", "action", ACTIONS, {(): step.action})
-    watched: dict[tuple[str, ...], Watched] = {(one.name,): one for one in situation.watched}
-    states = {key: one.state for key, one in watched.items()}
+    watched = {(one.name,): one for one in situation.watched}
+    states: dict[tuple[str, ...], str] = {key: one.state for key, one in watched.items()}
     series.choice("paretune_guardrail_state", "of each guardrail", "state", STATES, states, labels=("guardrail",))
     for name, about in (("value", "relative lift over the control, or share"), ("low", "of its sequence"), ("high", "of its sequence")):
-        found = {key: float(getattr(one, name)) for key, one in watched.items()}
+        found: dict[tuple[str, ...], float] = {key: float(getattr(one, name)) for key, one in watched.items()}
         series.by(f"paretune_guardrail_{name}", about, ("guardrail",), found)
     series.by("paretune_guardrail_limit", "not to be passed", ("guardrail",), {key: one.limit for key, one in watched.items()})
     series.write(path)

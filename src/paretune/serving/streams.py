@@ -22,7 +22,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from paretune.config import Config
-from paretune.errors import ConfigError, MissingExtraError
+from paretune.errors import ConfigError
+from paretune.extras import missing
 from paretune.serving.backlog import Backlog
 from paretune.serving.decide import Decision, Request
 from paretune.serving.decision_rows import Row, RowWriter
@@ -239,7 +240,7 @@ def redis_package() -> Any:
     try:
         import redis
     except ImportError as error:
-        raise MissingExtraError("decisions over Redis need the redis package", hint='pip install "paretune[redis]"') from error
+        raise missing("redis", "logging decisions to Redis", error, otherwise="log them with --spool") from error
     return redis
 
 
