@@ -22,6 +22,7 @@ from paretune.commands.continuous import continuous
 from paretune.commands.convert import convert
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.doctor import doctor
 from paretune.commands.export import export
 from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
@@ -31,6 +32,7 @@ from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
 from paretune.commands.ledger import ledger
+from paretune.commands.migrate import migrate
 from paretune.commands.monitor import monitor
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
@@ -81,6 +83,7 @@ COMMANDS = (
     export,
     convert,
     plan,
+    migrate,
     publish,
     approve,
     activate,
@@ -104,6 +107,7 @@ COMMANDS = (
     continuous,
     rehearse,
     report,
+    doctor,
     version,
 )  # in the order of the journey
 for command in COMMANDS:

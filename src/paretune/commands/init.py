@@ -106,12 +106,10 @@ def sample_columns(logs: Path) -> list[Column]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     from paretune.errors import ConfigError
+    from paretune.value.atomic import write_whole
 
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}", hint="name a place you may write to") from error
 
