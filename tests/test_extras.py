@@ -22,7 +22,7 @@ NEEDS = {  # code -> the extra that it needs
     "import paretune.serving.graph": "train",
     "import paretune.serving.onnx_scorer": "serve",
     "from paretune.policy.database import Database; Database('postgresql://nobody:secret@127.0.0.1/none')": "postgres",
-    "from paretune.serving.streams import _client, place_of; _client(place_of('redis://:secret@127.0.0.1'))": "redis",
+    "from paretune.serving.streams import client_of, place_of; client_of(place_of('redis://:secret@127.0.0.1'))": "redis",
 }
 BLOCKED = """
 import sys
