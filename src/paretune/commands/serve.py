@@ -51,7 +51,8 @@ def serve(
       paretune serve --plan plan.json --bundles bundles
       paretune serve --registry paretune.db
       paretune serve --workers 4 --spool spool --state /var/lib/paretune
-      curl -s localhost:8077/v1/decide -H 'content-type: application/json' -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
+      curl -s localhost:8077/v1/decide -H 'content-type: application/json' \\
+        -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
     """
     from paretune.errors import ConfigError
     from paretune.serving.server import Settings
