@@ -78,8 +78,10 @@ def monitor(
     \b
     Examples:
       paretune monitor logs/
-      paretune monitor logs/ --reference 2026-01-01:2026-01-14 --current 2026-01-22:2026-01-28 --out drift/
-      paretune monitor logs/ --reference drift/reference.json --model runs/latest --once --out drift/
+      paretune monitor logs/ --reference 2026-01-01:2026-01-14 \\
+        --current 2026-01-22:2026-01-28 --out drift/
+      paretune monitor logs/ --reference drift/reference.json --once \\
+        --model runs/latest --out drift/
     """
     from paretune.errors import GateError
     from paretune.monitor.verdict import judge

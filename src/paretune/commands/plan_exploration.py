@@ -56,8 +56,9 @@ def plan_exploration(
     \b
     Examples:
       paretune plan-exploration logs/
-      paretune plan-exploration --traffic 10e6/day --rates save=0.18,p2p=0.35 --grid 7x7
-      paretune plan-exploration logs/ --lift 2 --share 1.25 --days 14 --output plan/
+      paretune plan-exploration --traffic 10e6/day \\
+        --rates save=0.18,p2p=0.35 --grid 7x7
+      paretune plan-exploration logs/ --lift 2 --share 1.25 --days 14 -o plan/
       paretune plan-exploration logs/ --stage2 runs/latest
     """
     refuse_unused(context, stage2)

@@ -70,6 +70,9 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
 def load_front(folder: Path) -> Front:
     """Return the front that `save_front` wrote.
 
+    Args:
+        folder: of a run, or another that holds front.json.
+
     Raises:
         ArtefactError: the files are missing, torn, or of another format.
     """

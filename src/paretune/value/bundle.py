@@ -81,6 +81,9 @@ def save_model(model: Storable, folder: Path, *, extra: Mapping[str, bytes] | No
 def load_model(folder: Path) -> ValueModel:
     """Return the model that `save_model` wrote.
 
+    Args:
+        folder: of the model, in a run or on its own.
+
     Raises:
         ArtefactError: the folder is torn, altered, of another format or kind, or holds objects.
         MissingExtraError: the kind needs an optional dependency.
