@@ -7,6 +7,8 @@ commands must still be ones that exist. A command must end with 0, or with a cod
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -72,21 +74,12 @@ def paretune_words(command: str) -> list[str] | None:
 
 def refuses(words: list[str]) -> str | None:
     """Return why the command line refuses words, without running the command; None where it takes them."""
-    import click
-    import typer
+    from paretune.cli import main
 
-    from paretune.cli import app
-
-    group: Any = typer.main.get_command(app)
-    try:
-        with group.make_context("paretune", list(words), resilient_parsing=False) as context:
-            name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
-            command.make_context(name, rest, parent=context).close()
-    except click.exceptions.Exit:
-        return None
-    except click.ClickException as error:
-        return error.format_message()
-    return None
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main([*words, "--help"])  # words are parsed before --help is answered
+    return said.getvalue() if code else None
 
 
 @dataclass
