@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 
 from paretune.errors import ArtefactError, in_words
+from paretune.frontier.curve import Curve
 from paretune.frontier.front import CohortLifts, CohortSweep, Expectation, Front, Guarded, Lifts, Pick, Policy
-from paretune.frontier.hull import Curve
 from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
 from paretune.records import Floats
+from paretune.value.atomic import write_whole
 
 FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"
@@ -64,9 +65,7 @@ def save_front(front: Front, folder: str | Path, *, heads: tuple[str, ...], curv
     if curve is not None:
         lift = {f"{name}_lift": curve.values[:, j] for j, name in enumerate(front.lifts.objectives)}
         _write_table(pl.DataFrame({"alpha_from": curve.starts, **lift, "hits": curve.hits}), folder / CURVE)
-    unfinished = folder / f".{FRONT}.tmp"
-    unfinished.write_text(json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    unfinished.replace(folder / FRONT)
+    write_whole(folder / FRONT, json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
 def load_front(folder: str | Path) -> Front:
