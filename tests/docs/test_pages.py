@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from walk import ROOT, Walk, blocks_of, copied, refuses, start_of
 
 from paretune.cli import main
@@ -34,6 +35,22 @@ def quick(config: Config) -> Config:
     )
 
 
+def static_weights(config: Config) -> dict[str, object]:
+    """Return what a person writes down for `paretune init`."""
+    surface = config.surface.build()
+    tuned = {
+        head.name: {"low": float(min(head.levels)), "high": float(max(head.levels)), "levels": len(head.levels)}
+        for head in surface.heads
+        if head.levels
+    }
+    return {
+        "heads": dict(zip(surface.names, map(float, surface.static), strict=True)),
+        "tune": tuned,
+        "k": surface.k,
+        "objectives": [objective.name for objective in config.objectives],
+    }
+
+
 @pytest.fixture(scope="session")
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone's examples, and nothing else."""
@@ -49,8 +66,15 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = open_world("homefeed", seed=4)
     write_logs(world, folder / "logs", days=range(21), requests_per_day=1500, explore_share=0.7, seed=4)
     (folder / "paretune.toml").write_text(dump_config(quick(world.config())), encoding="utf-8")
-    heads = ", ".join(f"{head.name}: {head.weight}" for head in world.config().surface.heads)
-    (folder / "weights.yaml").write_text(f"{{{heads}}}\n", encoding="utf-8")
+    (folder / "weights.yaml").write_text(yaml.safe_dump(static_weights(world.config()), sort_keys=False), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML and the log, before anybody wrote a configuration."""
+    folder = copied(feed, tmp_path_factory.mktemp("raw") / "feed")
+    (folder / "paretune.toml").unlink()
     return folder
 
 
@@ -101,7 +125,7 @@ def tested(registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-STARTS = ("nothing", "feed", "shop", "run", "registry", "tested")
+STARTS = ("nothing", "raw", "shop", "run", "registry", "tested")
 
 
 def _say(folder: Path, *commands: str) -> None:

@@ -2,7 +2,8 @@
 
 A page says where its reader stands by a comment, `<!-- starts with: log -->`; see `STARTS`. Blocks of `sh` are commands, blocks of `python`
 share one namespace per page, `toml`, `yaml` and `json` must parse. `sh no-run: REASON` is not run; its `paretune`
-commands must still be ones that exist. A command must end with 0, or with a code that its comment names (`# exit 4 where ...`).
+commands must still be ones that exist. A command must end with 0, with a code that its comment names (`# exit 3 where ...`), or with 4
+where it gives a verdict.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(?P<language>\w+)[ ]*(?P<info>[^\n]*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"<!-- starts with: (?P<start>[\w ]+) -->")
 MAY_END_WITH = re.compile(r"exit(?: code)?s? (\d+)")
+VERDICTS = {"sweep", "worth", "sessions", "headroom", "monitor", "readout", "guard", "ledger"}  # which may answer that the data cannot tell
 STAYS = ("serve", "console")  # commands that go on until they are stopped
 PORTS = {"serve": 8077, "console": 8078}
 PATIENCE_S = 60.0
@@ -119,7 +121,8 @@ class Walk:
             self._run(command, where=where)
 
     def _run(self, command: str, *, where: str) -> None:
-        allowed = {0, *map(int, MAY_END_WITH.findall(command.partition(" #")[2]))}
+        words = paretune_words(command)
+        allowed = {0, *map(int, MAY_END_WITH.findall(command.partition(" #")[2])), *({4} if words and words[0] in VERDICTS else ())}
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.here,
