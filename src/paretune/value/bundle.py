@@ -56,7 +56,7 @@ class Storable(Protocol):
         ...
 
 
-def save_model(model: Storable, folder: Path, *, extra: Mapping[str, bytes] | None = None) -> None:
+def save_model(model: Storable, folder: str | Path, *, extra: Mapping[str, bytes] | None = None) -> None:
     """Write the model as `folder`, in place of an earlier one.
 
     Args:
@@ -75,10 +75,10 @@ def save_model(model: Storable, folder: Path, *, extra: Mapping[str, bytes] | No
         raise ArtefactError(f"the model cannot be stored: {error}", hint="its numbers must be plain arrays, its losses finite") from error
     files = {**(extra or {}), ARRAYS: buffer.getvalue(), MANIFEST: notes.encode()}
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
-    write_folder(folder, files | {SUMS: sums.encode()})
+    write_folder(Path(folder), files | {SUMS: sums.encode()})
 
 
-def load_model(folder: Path) -> ValueModel:
+def load_model(folder: str | Path) -> ValueModel:
     """Return the model that `save_model` wrote.
 
     Args:
@@ -88,6 +88,7 @@ def load_model(folder: Path) -> ValueModel:
         ArtefactError: the folder is torn, altered, of another format or kind, or holds objects.
         MissingExtraError: the kind needs an optional dependency.
     """
+    folder = Path(folder)
     files = verified_files(folder)
     try:
         manifest = json.loads(files[MANIFEST])
