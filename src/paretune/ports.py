@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,51 @@ Progress = Callable[[float, str], None]
 
 def silent(share: float, doing: str) -> None:
     """Report progress to nobody."""
+
+
+class Team(Protocol):
+    """Processes that do one job together, each on its own share of the rows.
+
+    Laws: all members call the same methods in the same order; all get the same answer, to the bit; the order of ranks is fixed, and with
+    it the order in which numbers are added.
+    """
+
+    @property
+    def rank(self) -> int:
+        """Number of this member, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
+
+    def total(self, array: Floats) -> Floats:
+        """Return the sum of the members' arrays, which have one shape and type."""
+        ...
+
+    def each(self, array: Floats) -> list[Floats]:
+        """Return the members' arrays in the order of ranks; shapes may differ."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A team of one: what it has is the whole."""
+
+    rank: int = 0
+    size: int = 1
+
+    def total(self, array: Floats) -> Floats:
+        """Return the array."""
+        return array
+
+    def each(self, array: Floats) -> list[Floats]:
+        """Return the array as the only one."""
+        return [array]
+
+
+ALONE: Team = Alone()
 
 
 class ValueModel(Protocol):
