@@ -73,6 +73,8 @@ EDGES = {
     "logs/intake.py": "reads decisions and events, the clock",
     "logs/ledger.py": "writes joined logs and the state of a join",
     "logs/parquet.py": "reads and writes logs",
+    "logs/parts.py": "reads logs",
+    "logs/repeats.py": "temporary files",
     "policy/database.py": "the database, threads",
     "policy/migrations/": "the database",
     "policy/outcomes.py": "the database, the clock",

@@ -12,7 +12,7 @@ import pytest
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, DataError
 from paretune.frontier.archive import decode_front, load_front, save_front
-from paretune.frontier.evaluate import Anchor, fit_anchor, scalarisations_of, sweep, sweep_sums
+from paretune.frontier.evaluate import Anchor, fit_anchor, pooled_evidence, scalarisations_of, sweep, sweep_sums
 from paretune.frontier.front import Front, Lifts
 from paretune.frontier.hull import lift_curve
 from paretune.records import Candidates, Categorical, Floats, Log, State
@@ -337,3 +337,20 @@ def test_objectives_of_which_less_is_better_are_kept_with_the_front() -> None:
     named = [{"name": "save", "column": "save"}, {"name": "p2p", "column": "p2p", "direction": "minimise"}]
     config, log = config_with(objectives=named), make_log(6_000, 15)
     assert sweep(Knows(), log, config, anchor=fit_anchor(log, config)).minimised == ("p2p",)
+
+
+def test_parts_of_a_log_swept_with_one_evidence_add_up_though_some_hold_no_exploration_rows() -> None:
+    config, log = config_with(evaluation={"alphas": 5, "replicates": 100}), with_candidates(make_log(3_000, 2))
+    anchor = fit_anchor(with_candidates(make_log(1_000, 0)), config)
+    whole = sweep_sums(Knows(), log, config, anchor=anchor)
+    evidence, _ = pooled_evidence(log, config, anchor=anchor)
+    parts = [log.take(slice(2_000, None)), log.take(~log.explored), log.take(slice(0, 2_000)).exploration()]
+    parts[0] = parts[0].exploration()
+    sums = [sweep_sums(Knows(), part, config, anchor=anchor, evidence=evidence) for part in parts]
+    total = sums[2] + sums[0] + sums[1]
+    assert total.anchored.pooled is not None
+    assert whole.anchored.pooled is not None
+    for name in ("weight", "residual", "tilt"):
+        np.testing.assert_allclose(getattr(total.anchored.pooled, name), getattr(whole.anchored.pooled, name), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(total.anchored.produced.correction, whole.anchored.produced.correction, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(total.users, whole.users)

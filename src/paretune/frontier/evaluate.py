@@ -144,7 +144,9 @@ def family_of(config: Config, anchor: Anchor) -> Family:
     return Family(config.surface.build().actions, weights, scale, anchor.cohorts)
 
 
-def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> SweepSums:
+def sweep_sums(
+    model: ValueModel, hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor, evidence: Evidence | None = None
+) -> SweepSums:
     """Return the sums of a sweep over hold-out rows; those of several logs add up.
 
     Args:
@@ -152,6 +154,8 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
         hold_out: the rows, or batches of them in any order; later than those the model and the anchor saw.
         config: objectives, surface, points drawn.
         anchor: from the training days.
+        evidence: how rows speak for actions that they did not take, the same for all parts of a log (see `pooled_evidence`); by default
+            these rows decide.
 
     Raises:
         ConfigError: the model was trained for other objectives.
@@ -164,7 +168,9 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
             hint="train again with this configuration, or sweep with the one the model was trained with",
         )
     surface = config.surface.build()
-    evidence, batches = pooled_evidence(hold_out, config, anchor=anchor)
+    batches: Iterable[Log] = [hold_out] if isinstance(hold_out, Log) else hold_out
+    if evidence is None:
+        evidence, batches = pooled_evidence(batches, config, anchor=anchor)
     running = Sweep(family_of(config, anchor), kernel=evidence.kernel, replayed=evidence.replayed)
     for batch in batches:
         explored, production = batch.exploration(), batch.production()
@@ -218,7 +224,7 @@ class Evidence:
 
 
 def pooled_evidence(hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> tuple[Evidence, Iterable[Log]]:
-    """Return how the rows of a hold-out log speak, and all of its batches again; the first with exploration rows decides.
+    """Return how the rows of a hold-out log speak, and all of its batches again; the first with exploration rows decides for all.
 
     Raises:
         DataError: the configuration asks for an estimator that the log cannot give.

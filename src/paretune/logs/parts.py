@@ -1,0 +1,95 @@
+"""A log in parts: rows of one file that one process reads by itself, a batch at a time, wherever the others are read.
+
+An edge: reads logs. The rule: the parts of a log hold each row once, and what a stage keeps of a part adds up (`+`) with that of the
+others, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from paretune.config import Config
+from paretune.logs.parquet import LogFile, Wanted, file_schema, log_files, named, sound_rows
+from paretune.records import Ints, Log
+
+PART_ROWS = 500_000  # at most; a part is read in batches, so it may be larger than what fits
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Consecutive rows of a file."""
+
+    file: LogFile
+    place: int  # of the file in the log, in the order of days and names
+    first: int  # row of the file
+    rows: int
+
+    @property
+    def span(self) -> range:
+        """The rows of the file."""
+        return range(self.first, self.first + self.rows)
+
+
+def log_parts(path: str | Path, config: Config, *, days: Collection[int] | None = None, rows: int = PART_ROWS) -> list[LogPart]:
+    """Return the parts of a log, in the order of days, files and rows.
+
+    Args:
+        path: see `log_files`.
+        config: names the day column.
+        days: leave out files of other days; a file without a day folder stays, since only its rows say.
+        rows: of a part, at most.
+
+    Raises:
+        LogError: nothing there, or a file is unreadable.
+    """
+    return [
+        part
+        for place, file in enumerate(log_files(path, config))
+        if days is None or file.day is None or file.day in days
+        for part in file_parts(file, place, file_schema(file)[1], rows=rows)
+    ]
+
+
+def file_parts(file: LogFile, place: int, total: int, *, rows: int = PART_ROWS) -> list[LogPart]:
+    """Return the parts of one file of `total` rows, about equally large."""
+    cuts = np.linspace(0, total, 1 + -(-total // rows)).astype(np.int64).tolist()
+    return [LogPart(file, place, start, stop - start) for start, stop in pairwise(cuts)]
+
+
+def scan_part(
+    part: LogPart,
+    config: Config,
+    *,
+    candidates: bool = False,
+    days: Collection[int] | None = None,
+    explored_only: bool = False,
+) -> Iterator[Log]:
+    """Yield a part's rows in batches of one day each; arguments and errors as of `read_log`."""
+    if part.file.day is not None and days is not None and part.file.day not in days:
+        return
+    chosen = None if days is None else tuple(sorted(days))
+    wanted = Wanted(candidates=candidates, explored_only=explored_only, days=chosen)
+    for _, log in sound_rows(part.file, config, wanted, span=part.span):
+        yield log
+
+
+def raw_rows(file: LogFile, position: Ints) -> pl.DataFrame:
+    """Return rows of a file as they are, with all columns.
+
+    Args:
+        file: of the log.
+        position: (n,) row numbers in the file, increasing.
+
+    Raises:
+        LogError: the file is unreadable.
+    """
+    with named(file.path):
+        first = int(position[0])
+        scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        return scan.slice(first, int(position[-1]) - first + 1).collect()[(position - first).tolist()]
