@@ -85,6 +85,11 @@ def wants_replay(config: Config) -> bool:
     return config.evaluation.estimator in {"auto", "overlap-replay"} and config.objective_heads() is not None
 
 
+def wants_lists(config: Config) -> bool:
+    """Say whether the estimator reads the candidates of held-out rows, where there are any."""
+    return config.evaluation.estimator in {"auto", "overlap", "overlap-replay"}
+
+
 def _fit_variate(log: Log, config: Config, encoder: Encoder, baseline: Baseline) -> Variate | None:
     heads = config.objective_heads()
     if heads is None or not wants_replay(config) or log.candidates is None:

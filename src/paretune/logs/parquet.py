@@ -282,7 +282,7 @@ def write_day(folder: str | Path, day: int, columns: Mapping[str, Any], *, part:
     return write_part(Path(folder) / f"day={day_name(day)}", columns, part=part)
 
 
-def write_part(target: Path, columns: Mapping[str, Any], *, part: int) -> Path:
+def write_part(target: Path, columns: Mapping[str, Any], *, part: int | str) -> Path:
     """Write `part-N.parquet` into a folder as `write_day` does."""
     try:
         frame = pl.DataFrame({name: value if isinstance(value, pl.Series) else pl.Series(name, value) for name, value in columns.items()})
