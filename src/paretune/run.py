@@ -20,8 +20,8 @@ from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.frontier.archive import CURVE, FRONT
 from paretune.frontier.assemble import assemble_front
+from paretune.frontier.curve import lift_curve
 from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, wants_lists, wants_replay, with_proposals
-from paretune.frontier.hull import lift_curve
 from paretune.logs.checks import LogCheck
 from paretune.logs.parquet import day_name, log_days, log_files, scan_log
 from paretune.logs.parts import has_candidates

@@ -12,9 +12,9 @@ import pytest
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, DataError
 from paretune.frontier.archive import decode_front, load_front, save_front
+from paretune.frontier.curve import lift_curve
 from paretune.frontier.evaluate import Anchor, fit_anchor, pooled_evidence, scalarisations_of, sweep, sweep_sums
 from paretune.frontier.front import Front, Lifts
-from paretune.frontier.hull import lift_curve
 from paretune.records import Candidates, Categorical, Floats, Log, State
 from paretune.surface.lists import top_lists
 

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from paretune.errors import ArtefactError, in_words
+from paretune.frontier.curve import Curve
 from paretune.frontier.front import CohortLifts, CohortSweep, Expectation, Front, Guarded, Lifts, Pick, Policy
-from paretune.frontier.hull import Curve
 from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
 from paretune.records import Floats

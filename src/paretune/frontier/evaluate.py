@@ -31,7 +31,7 @@ from paretune.surface.lists import list_values, top_lists
 from paretune.value.features import Encoder
 
 ANCHOR_ROWS = 200_000  # production rows are plenty for m(s): the lift is unbiased for any m
-ROWS_SCORED = 16_384  # at a time; bounds the (n, K, M) values
+ROWS_SCORED = 16_384  # at a time, of 49 actions; bounds the (n, K, M) values
 MOST_COHORTS = 8  # kept apart; the sums grow with their number
 
 
@@ -49,6 +49,11 @@ class Anchor:
     def expected(self, log: Log) -> Floats | None:
         """Return m(s) (n, M) of a log's requests; None where there is no m."""
         return None if self.encoder is None or self.baseline is None else self.baseline.predict(self.encoder.wide(log.state))
+
+
+def rows_scored(actions: int) -> int:
+    """Return how many rows are scored at a time: ROWS_SCORED of the paper's grid, fewer of larger ones."""
+    return max(256, min(ROWS_SCORED, ROWS_SCORED * 50 // actions))
 
 
 def fit_anchor(log: Log, config: Config) -> Anchor:
@@ -96,8 +101,9 @@ def _fit_variate(log: Log, config: Config, encoder: Encoder, baseline: Baseline)
         return None
     rows = log.take(log.explored & (log.action > PRODUCTION) & (np.diff(log.candidates.offsets) > 0)).take(slice(0, ANCHOR_ROWS))
     surface, total = config.surface.build(), None
-    for start in range(0, len(rows), ROWS_SCORED):
-        part = rows.take(slice(start, start + ROWS_SCORED))
+    at_once = rows_scored(len(surface))
+    for start in range(0, len(rows), at_once):
+        part = rows.take(slice(start, start + at_once))
         if part.candidates is None:
             continue
         both = np.stack([np.zeros(len(part), np.int64), part.action], axis=1)
@@ -176,11 +182,11 @@ def sweep_sums(
     batches: Iterable[Log] = [hold_out] if isinstance(hold_out, Log) else hold_out
     if evidence is None:
         evidence, batches = pooled_evidence(batches, config, anchor=anchor)
-    running = Sweep(family_of(config, anchor), kernel=evidence.kernel, replayed=evidence.replayed)
+    running, at_once = Sweep(family_of(config, anchor), kernel=evidence.kernel, replayed=evidence.replayed), rows_scored(len(surface))
     for batch in batches:
         explored, production = batch.exploration(), batch.production()
-        for start in range(0, len(explored), ROWS_SCORED):
-            part = explored.take(slice(start, start + ROWS_SCORED))
+        for start in range(0, len(explored), at_once):
+            part = explored.take(slice(start, start + at_once))
             told = evidence.of_rows(part)
             values = model.values(part.state, surface.actions)
             running.add_explored(

@@ -17,7 +17,7 @@ import numpy as np
 from paretune.config import dump_config, load_config
 from paretune.errors import ArtefactError, in_words
 from paretune.frontier.archive import load_front, save_front
-from paretune.frontier.hull import Curve
+from paretune.frontier.curve import Curve
 from paretune.logs.checks import LogCheck, RuleResult
 from paretune.records import Floats
 from paretune.report.contents import Findings, report_figures, report_sections

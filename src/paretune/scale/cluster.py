@@ -44,7 +44,7 @@ def ray_module() -> Any:
         import ray
     except ImportError as error:
         raise MissingExtraError("working on a cluster needs Ray", hint='pip install "paretune[ray]"') from error
-    for name in ("ray", "ray.data", "ray.train"):
+    for name in ("ray", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray
 

@@ -7,6 +7,7 @@ part whose worker was lost is begun again, and said so; an error of ours is told
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,7 @@ class Spread:
         work = ray.put(Work(job, tuple(parts), release()))
         with witnessed(ray) as witness, _in_order(data):
             rows = data.from_items([{"part": i} for i in range(len(parts))], override_num_blocks=len(parts))
-            done = rows.map(_do, fn_kwargs={"work": work, "witness": witness}, num_cpus=1, concurrency=self.workers)
+            done = rows.map(_do, fn_kwargs={"work": work, "witness": witness}, num_cpus=1, compute=data.TaskPoolStrategy(self.workers))
             for row in done.iter_rows():
                 index, result = int(row["part"]), row["result"]
                 if row["attempt"] > 1:
@@ -92,6 +93,7 @@ def _do(row: dict[str, Any], *, work: Any, witness: Any) -> dict[str, Any]:
 def _ray_data() -> Any:
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it has set its own
     return ray.data
 
 
