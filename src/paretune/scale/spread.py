@@ -101,11 +101,16 @@ def _ray_data() -> Any:
 def _in_order(data: Any) -> Iterator[None]:
     """Let Ray Data give results in order and draw nothing, and leave its settings as they were."""
     context = data.DataContext.get_current()
-    before = context.copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = True
+    wanted = (
+        (context, "enable_progress_bars", False),
+        (context, "print_on_execution_start", False),
+        (context.execution_options, "preserve_order", True),
+    )
+    before = [getattr(settings, name) for settings, name, _ in wanted]
+    for settings, name, value in wanted:
+        setattr(settings, name, value)
     try:
         yield
     finally:
-        data.DataContext._set_current(before)
+        for (settings, name, _), value in zip(wanted, before, strict=True):
+            setattr(settings, name, value)
