@@ -5,10 +5,10 @@
 Rows: logs of 0.1 M, 1 M and 10 M exploration rows (--quick: 0.02, 0.1 and 0.4 M) over seven held-out days, and a production row for ten of
 them, as Parquet on disk. One day is simulated (homefeed, 49 actions) and tiled: every tile has its own days, requests, sessions, users and
 draws of weights, all else repeats. So there are more distinct users than a feed of that size has, and what the rows say is worth nothing;
-what they cost is what rows cost. A value model is trained once on a day of 30,000 rows. The stages: `check` as `paretune check`; `score`, reading and scoring
-all rows; `evaluate`, all that `paretune sweep` does between training and report: anchor, sweep (which scores again), lifts with intervals
-and bands, picks; `train` on all rows, from disk. `--candidates N` also evaluates and trains `replay` on logs of up to N rows that carry
-candidates, some 1.6 kB each.
+what they cost is what rows cost. A value model is trained once on a day of 30,000 rows. The stages: `check` as `paretune check`; `score`,
+reading and scoring all rows; `evaluate`, all that `paretune sweep` does between training and report: anchor, sweep (which scores again),
+lifts with intervals and bands, picks; `train` on all rows, from disk. `--candidates N` also evaluates and trains `replay` on logs of up to
+N rows that carry candidates, some 1.6 kB each.
 
 Actions: 49, 343 and 2,401 (7 levels of two, three and four heads), both default models, trained on 2,000 rows each: CPU seconds of scoring
 all actions of 50,000 requests (`score`, the model's own `values`) and of a decision (`decide`, the runtime's scorer of a bundle).
@@ -153,7 +153,7 @@ def check(logs: Path, config: Any) -> dict[str, float]:
 
 def score(logs: Path, config: Any, model: Path) -> dict[str, float]:
     """Read and score every exploration row of the held-out days."""
-    from paretune.frontier.evaluate import rows_scored
+    from paretune.frontier.anchor import rows_scored
     from paretune.logs.parquet import scan_log
     from paretune.run import window
     from paretune.value.bundle import load_model
@@ -200,7 +200,7 @@ def train(logs: Path, config: Any, model: Path, kind: str) -> dict[str, float]:
 
 def actions(config: Any, model: Path, world: Any, *, rows: int) -> dict[str, float]:
     """Score all actions of simulated requests, by the model's own values and in decisions; microseconds of CPU, medians of rounds."""
-    from paretune.frontier.evaluate import rows_scored
+    from paretune.frontier.anchor import rows_scored
     from paretune.serving.parts import model_parts
     from paretune.sim.memory import draw_log
     from paretune.value.bundle import load_model

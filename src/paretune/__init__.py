@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paretune.config import Config, dump_config, load_config
     from paretune.errors import ParetuneError
+    from paretune.frontier.anchor import fit_anchor
     from paretune.frontier.archive import load_front, save_front
-    from paretune.frontier.evaluate import fit_anchor, sweep
+    from paretune.frontier.evaluate import sweep
     from paretune.frontier.front import Front
     from paretune.logs.inspection import check_log
     from paretune.logs.parquet import log_days, read_log, scan_log
@@ -37,7 +38,7 @@ _PLACES = {
     "check_log": "paretune.logs.inspection",
     "dump_config": "paretune.config",
     "fit": "paretune.value.train",
-    "fit_anchor": "paretune.frontier.evaluate",
+    "fit_anchor": "paretune.frontier.anchor",
     "load_bundle": "paretune.serving.bundle",
     "load_config": "paretune.config",
     "load_front": "paretune.frontier.archive",

@@ -18,10 +18,11 @@ import numpy as np
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
+from paretune.frontier.anchor import ANCHOR_ROWS, Anchor, AnchorFit, wants_replay
 from paretune.frontier.archive import CURVE, FRONT
 from paretune.frontier.assemble import assemble_front
 from paretune.frontier.curve import lift_curve
-from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, wants_lists, wants_replay, with_proposals
+from paretune.frontier.evaluate import wants_lists, with_proposals
 from paretune.logs.checks import LogCheck
 from paretune.logs.parquet import day_name, log_days, log_files, scan_log
 from paretune.logs.parts import has_candidates
@@ -180,16 +181,14 @@ def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Pr
         DataError: an objective never earned anything.
     """
     replayed = wants_replay(config) and has_candidates(logs, config)
-    parts, produced, listed = [], 0, 0
+    running = AnchorFit(config)
     for done, day in enumerate(reversed(days)):
-        for part in scan_log(logs, config, days=[day], candidates=replayed, explored_only=produced >= ANCHOR_ROWS):
-            parts.append(part)
-            produced += int(part.produced.sum())
-            listed += 0 if part.candidates is None else int((part.explored & (np.diff(part.candidates.offsets) > 0)).sum())
+        for part in scan_log(logs, config, days=[day], candidates=replayed, explored_only=running.produced >= ANCHOR_ROWS):
+            running.add(part)
         progress((done + 1) / len(days), "what production is worth")
-        if produced >= ANCHOR_ROWS and (not replayed or listed >= ANCHOR_ROWS):
+        if running.produced >= ANCHOR_ROWS and (not replayed or running.listed >= ANCHOR_ROWS):
             break
-    return fit_anchor(Log.concat(parts), config)
+    return running.solve()
 
 
 def sample_candidates(logs: Path, config: Config, *, requests: int = SAMPLE_REQUESTS, progress: Progress = silent) -> tuple[Log, Floats]:

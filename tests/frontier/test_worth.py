@@ -228,8 +228,9 @@ def test_in_a_world_without_gain_noise_hardly_ever_says_personalise() -> None:
 def test_each_cohort_gets_the_weights_that_serve_it_best() -> None:
     from test_evaluate import GAIN, Knows, config_with, make_log
 
+    from paretune.frontier.anchor import fit_anchor
     from paretune.frontier.assemble import assemble_front, signs_of
-    from paretune.frontier.evaluate import fit_anchor, sweep_sums
+    from paretune.frontier.evaluate import sweep_sums
 
     config, log = config_with(), make_log(40_000, 1)
     better = np.where(log.cohort.codes == 1, 3, 2)  # the action that gives CORE and REST twice as much

@@ -7,7 +7,7 @@ it was at the lower one. Which of both depends on the rows, not on how they came
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -71,9 +71,7 @@ class CurveSums:
 
     grid: Floats  # (G,) alphas, increasing from 0 to 1
     rows: HitIntervals  # at most MOST_ROWS; none once there were more
-    steps: Floats | None = field(
-        default=None
-    )  # (G, 2 + 2 M) changes of [hits, sum w, sums of r, sums of w (r - m)]; None while rows are kept
+    steps: Floats | None = None  # (G, 2 + 2 M) changes of [hits, sum w, sums of r, sums of w (r - m)]; None while rows are kept
 
     def __add__(self, other: CurveSums) -> CurveSums:
         """Return the sums over both logs.
@@ -98,8 +96,7 @@ class CurveSums:
             return self.rows.changes(anchored=anchored)
         m = self.rows.reward.shape[1]
         used = [0, 1, *range(2 + m, 2 + 2 * m)] if anchored else [0, 0, *range(2, 2 + m)]
-        some = self.steps.any(axis=1)
-        some[0] = True
+        some = np.union1d(0, np.flatnonzero(self.steps.any(axis=1)))
         return self.grid[some], self.steps[some][:, used]
 
     def _binned(self) -> Floats:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from paretune.config import Config
-from paretune.frontier.evaluate import Anchor, sweep_sums, wants_lists
+from paretune.frontier.anchor import Anchor
+from paretune.frontier.evaluate import sweep_sums, wants_lists
 from paretune.frontier.sweep import SweepSums
 from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from paretune.config import Config
-from paretune.frontier.evaluate import Anchor, Evidence, pooled_evidence, sweep_sums, wants_lists
+from paretune.frontier.anchor import Anchor
+from paretune.frontier.evaluate import Evidence, pooled_evidence, sweep_sums, wants_lists
 from paretune.frontier.sweep import SweepSums
 from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
