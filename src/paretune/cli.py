@@ -19,16 +19,20 @@ from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.console import console
 from paretune.commands.continuous import continuous
+from paretune.commands.convert import convert
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.doctor import doctor
 from paretune.commands.export import export
 from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
 from paretune.commands.history import audit, diff, history
+from paretune.commands.import_logs import import_
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
 from paretune.commands.ledger import ledger
+from paretune.commands.migrate import migrate
 from paretune.commands.monitor import monitor
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
@@ -62,6 +66,7 @@ app = typer.Typer(
 COMMANDS = (
     demo,
     init,
+    import_,
     check,
     surface,
     headroom,
@@ -76,7 +81,9 @@ COMMANDS = (
     calibrate,
     distil,
     export,
+    convert,
     plan,
+    migrate,
     publish,
     approve,
     activate,
@@ -100,10 +107,11 @@ COMMANDS = (
     continuous,
     rehearse,
     report,
+    doctor,
     version,
 )  # in the order of the journey
 for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"))(command)
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:

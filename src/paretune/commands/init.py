@@ -21,7 +21,7 @@ SAMPLE_ROWS = 1000
 def init(
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="YAML or JSON of your static weights, head: weight.")],
     *,
-    logs: Annotated[Path | None, typer.Option(metavar="DIR", help="Guess columns from the first Parquet file there.")] = None,
+    logs: Annotated[Path | None, typer.Option(metavar="DIR", help="Guess columns from the first Parquet file there, or a CSV.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")] = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: JsonOption = False,
@@ -81,10 +81,10 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def sample_columns(logs: Path) -> list[Column]:
-    """Return the columns of the first Parquet file of a log, as a sample of its rows shows them.
+    """Return the columns of the first Parquet file of a log, or of a CSV, as a sample of its rows shows them.
 
     Raises:
-        LogError: no Parquet file there, or it cannot be read.
+        LogError: no such file there, or it cannot be read.
     """
     import polars as pl
 
@@ -94,21 +94,22 @@ def sample_columns(logs: Path) -> list[Column]:
     if not files:
         raise LogError(f"{logs} holds no Parquet file", hint="name the folder of the log, or leave out --logs")
     try:
-        frame = pl.scan_parquet(files[0], glob=False, hive_partitioning=False).head(SAMPLE_ROWS).collect()
+        if files[0].suffix == ".csv":  # to be brought in by `paretune import csv`
+            frame = pl.read_csv(files[0], n_rows=SAMPLE_ROWS, infer_schema_length=SAMPLE_ROWS, try_parse_dates=True)
+        else:
+            frame = pl.scan_parquet(files[0], glob=False, hive_partitioning=False).head(SAMPLE_ROWS).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise LogError(f"{files[0]} cannot be read: {error}", hint="name a folder with whole Parquet files") from error
+        raise LogError(f"{files[0]} cannot be read: {error}", hint="name a folder with whole Parquet files, or a CSV") from error
     return [_column(series) for series in frame]
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     from paretune.errors import ConfigError
+    from paretune.value.atomic import write_whole
 
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}", hint="name a place you may write to") from error
 

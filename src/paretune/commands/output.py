@@ -26,6 +26,9 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed; the same seed gives 
 LogsArgument = Annotated[
     Path, typer.Argument(metavar="LOGS", help="Folder of day=YYYY-MM-DD folders, of Parquet files, or one Parquet file.")
 ]
+MetricsOption = Annotated[
+    Path | None, typer.Option("--metrics", metavar="FILE", help="Write NAME.prom for a node exporter's textfile collector, after each run.")
+]
 CONFIG = Path("paretune.toml")
 
 

@@ -20,6 +20,7 @@ from paretune.frontier.front import CohortLifts, CohortSweep, Expectation, Front
 from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
 from paretune.records import Floats
+from paretune.value.atomic import write_whole
 
 FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"
@@ -63,9 +64,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
     if curve is not None:
         lift = {f"{name}_lift": curve.values[:, j] for j, name in enumerate(front.lifts.objectives)}
         _write_table(pl.DataFrame({"alpha_from": curve.starts, **lift, "hits": curve.hits}), folder / CURVE)
-    unfinished = folder / f".{FRONT}.tmp"
-    unfinished.write_text(json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    unfinished.replace(folder / FRONT)
+    write_whole(folder / FRONT, json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
 def load_front(folder: Path) -> Front:

@@ -230,7 +230,6 @@ def _write(
     batch: Batch, verdict: Verdict, source: LogPart, config: Config, *, quarantine: str | Path | None, clean: str | Path | None
 ) -> None:
     """Write the bad and the good rows of a batch, in files named for where they come from: a part that is read twice is written once."""
-    name_of_file = f"{source.place:05d}-{batch.position[0]:010d}"
     day = batch.rows.facts["day"]
     for target, mask in ((quarantine, ~verdict.good), (clean, verdict.good)):
         if target is None or not mask.any():
@@ -242,7 +241,7 @@ def _write(
         for (value,), part in frame.with_columns(day.filter(pl.Series(mask)).alias("__day")).group_by("__day", maintain_order=True):
             name = "unknown" if value is None else day_name(int(str(value)))
             folder = Path(target) / f"{config.logs.columns.day}={name}"
-            write_part(folder, part.drop("__day").to_dict(), part=name_of_file)
+            write_part(folder, part.drop("__day").to_dict(), part=int(batch.position[0]), stem=f"part-{source.place:05d}")
 
 
 def _refuse_used(target: Path, log: Path) -> None:

@@ -282,13 +282,13 @@ def write_day(folder: str | Path, day: int, columns: Mapping[str, Any], *, part:
     return write_part(Path(folder) / f"day={day_name(day)}", columns, part=part)
 
 
-def write_part(target: Path, columns: Mapping[str, Any], *, part: int | str) -> Path:
-    """Write `part-N.parquet` into a folder as `write_day` does."""
+def write_part(target: Path, columns: Mapping[str, Any], *, part: int, stem: str = "part") -> Path:
+    """Write `part-N.parquet`, or another stem, into a folder as `write_day` does."""
     try:
         frame = pl.DataFrame({name: value if isinstance(value, pl.Series) else pl.Series(name, value) for name, value in columns.items()})
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise LogError(f"{target}: the columns make no table: {error}", hint="give every column the same number of rows") from error
-    path = target / f"part-{part}.parquet"
+    path = target / f"{stem}-{part}.parquet"
     temporary = target / f".{path.name}.{os.getpid()}.tmp"
     try:
         target.mkdir(parents=True, exist_ok=True)

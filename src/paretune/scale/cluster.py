@@ -19,7 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from paretune.errors import ConfigError, MissingExtraError, UnreachableError
+from paretune.errors import ConfigError, UnreachableError
+from paretune.extras import missing
 
 STORE_BYTES = 2**30  # of shared memory for what waits between two processes; more is spilled to disk
 STARTS = 3  # Ray gives a node 30 s to start, which a busy machine can miss
@@ -43,7 +44,7 @@ def ray_module() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingExtraError("working on a cluster needs Ray", hint='pip install "paretune[ray]"') from error
+        raise missing("ray", "working on a cluster", error) from error
     for name in ("ray", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray

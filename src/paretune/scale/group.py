@@ -10,14 +10,14 @@ import json
 
 import numpy as np
 
-from paretune.errors import MissingExtraError
+from paretune.extras import missing
 from paretune.records import Floats
 
 try:
     import torch
     from torch import distributed
 except ImportError as error:
-    raise MissingExtraError("training in several processes needs torch", hint='pip install "paretune[train,ray]"') from error
+    raise missing("train", "training in several processes", error) from error
 
 
 class Group:

@@ -21,7 +21,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from paretune.config import Training
-from paretune.errors import ArtefactError, DataError, MissingExtraError
+from paretune.errors import ArtefactError, DataError
+from paretune.extras import missing
 from paretune.logs.hashing import salted
 from paretune.ports import ALONE, Progress, Team, silent
 from paretune.records import Bools, Floats, Ints
@@ -32,7 +33,7 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError as error:
-    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "training this model", error, otherwise="train the model `ridge`") from error
 
 ROW_VISITS = 2_000_000  # about as many as our own models see, however few the rows
 WARM_UP = 0.05  # share of the steps over which the cosine schedule rises
@@ -221,11 +222,6 @@ def _threads(wanted: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def mean_loss(module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, loss: Callable[[Any, Tensor], Tensor], rows: Ints) -> float:
-    """Return the loss over `rows` (indices), e.g. to compare models on the same held-out users."""
-    return _mean_loss(module, inputs, targets, loss, torch.from_numpy(np.asarray(rows, dtype=np.int64)), ALONE)
 
 
 def arrays_of(module: nn.Module) -> dict[str, Floats]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import MissingExtraError
+from paretune.extras import missing
 from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Floats, Log, State
 from paretune.surface.grid import linear_coordinates
@@ -29,7 +29,7 @@ try:
     from torch import Tensor, nn
     from torch.nn import functional
 except ImportError as error:
-    raise MissingExtraError("the paper's network needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "the paper's network", error) from error
 
 from paretune.value.fitting import Fitted, Lookup, Recipe, arrays_of, fit_network, held_out_users, load_arrays, seeded
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import MissingExtraError
+from paretune.extras import missing
 from paretune.ports import Progress, Team
 from paretune.records import PRODUCTION, Floats, Log
 from paretune.value.fitting import annealed, arrays_of, fit_network, held_out_users, seeded
@@ -21,7 +21,7 @@ try:
     from torch import Tensor, nn
     from torch.nn.functional import binary_cross_entropy_with_logits
 except ImportError as error:
-    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "training this model", error, otherwise="train the model `ridge`") from error
 
 TEACHER_HIDDEN = 16  # the teacher only corrects the ranker, which takes little
 STUDENT_HIDDEN = 128

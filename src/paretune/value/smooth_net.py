@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import MissingExtraError
+from paretune.extras import missing
 from paretune.ports import Progress, Team
 from paretune.records import Floats, Log
 from paretune.value.features import Encoder
@@ -20,7 +20,7 @@ try:
     from torch import Tensor, nn
     from torch.nn.functional import binary_cross_entropy_with_logits
 except ImportError as error:
-    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "training this model", error, otherwise="train the model `ridge`") from error
 
 
 class SmoothNet(nn.Module):
