@@ -21,6 +21,8 @@ NEEDS = {  # code -> the extra that it needs
     "import paretune.value.paper_net": "train",
     "import paretune.serving.graph": "train",
     "import paretune.serving.onnx_scorer": "serve",
+    "from paretune.scale.cluster import ray_module; ray_module()": "ray",
+    "import paretune.scale.group": "train",
     "from paretune.policy.database import Database; Database('postgresql://nobody:secret@127.0.0.1/none')": "postgres",
     "from paretune.serving.streams import client_of, place_of; client_of(place_of('redis://:secret@127.0.0.1'))": "redis",
 }
