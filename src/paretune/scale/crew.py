@@ -48,6 +48,10 @@ class Crew(Protocol):
 class ThisProcess:
     """Everything here, one batch of rows after the other."""
 
+    def __repr__(self) -> str:
+        """Return what the reference shows as the default."""
+        return "ThisProcess()"
+
     def check(
         self, logs: Path, config: Config, *, quarantine: Path | None = None, clean: Path | None = None, progress: Progress = silent
     ) -> LogCheck:
