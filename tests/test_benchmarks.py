@@ -13,6 +13,8 @@ FOLDER = ROOT / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 import table  # noqa: E402  # a script's neighbour, as scripts import it
 
+sys.path.remove(str(FOLDER))  # else benchmarks/coverage.py is what numba takes for the package of that name
+
 GOOD = '''"""How much is asked: python good.py."""
 import argparse, json, sys
 TARGETS = {"ratio": (">=", 2), "share": ("in", (0, 1)), "unsaid": ("<=", 3)}
