@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ FOLDER = ROOT / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 import table  # noqa: E402  # a script's neighbour, as scripts import it
 
-sys.path.remove(str(FOLDER))  # else benchmarks/coverage.py is what numba takes for the package of that name
+sys.path.remove(str(FOLDER))  # scripts of this folder are no modules of the tests
 
 GOOD = '''"""How much is asked: python good.py."""
 import argparse, json, sys
@@ -119,3 +120,9 @@ def test_the_page_names_no_folder_of_the_machine_it_was_made_on(folder):
     ]
     subprocess.run([*words, "--data", str(folder)], check=True, capture_output=True)
     assert str(folder) not in (folder / "page.md").read_text(encoding="utf-8")
+
+
+def test_no_benchmark_is_named_like_a_package_that_others_import():
+    """A script's folder comes first where modules are looked for: `coverage.py` here was what numba took for the package coverage."""
+    installed = {name.lower() for name in packages_distributions()}
+    assert not {path.stem for path in FOLDER.glob("*.py")} & (installed | {"coverage"} | set(sys.stdlib_module_names))
