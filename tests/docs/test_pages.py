@@ -16,12 +16,15 @@ from paretune.sim.tested import PlayedArm, fixed, write_test
 from paretune.sim.traffic import write_logs
 
 GENERATED = {ROOT / "docs" / "cli.md", ROOT / "docs" / "api.md"}
+ELSEWHERE = {ROOT / "docs" / "exchange.md": ROOT / "tests" / "exchange" / "test_exchange_page.py"}  # pages with a walk of their own
 RECORDS = {ROOT / "CHANGELOG.md"}  # says what was; nobody types it
 PAGES = sorted(
     {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")}
 )
 WALKED = [
-    page for page in PAGES if page not in GENERATED | RECORDS and any(block.language in {"sh", "python"} for block in blocks_of(page))
+    page
+    for page in PAGES
+    if page not in GENERATED | RECORDS | set(ELSEWHERE) and any(block.language in {"sh", "python"} for block in blocks_of(page))
 ]
 
 
@@ -170,6 +173,11 @@ def test_a_command_that_paretune_does_not_have_is_found():
 def test_a_walk_stops_at_a_command_that_fails(tmp_path: Path):
     with pytest.raises(AssertionError, match="exit 2"):
         Walk(tmp_path).command("paretune check nowhere", where="here", run=True)
+
+
+def test_a_page_that_is_walked_elsewhere_is_named_there():
+    for page, walk in ELSEWHERE.items():
+        assert page.name in walk.read_text(encoding="utf-8")
 
 
 def test_there_are_pages_to_walk_through():
