@@ -21,7 +21,8 @@ RECORDS = {ROOT / "CHANGELOG.md"}  # says what was; nobody types it
 PAGES = sorted(
     {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")}
 )
-WALKED = [
+ALONE = GENERATED | RECORDS | set(ELSEWHERE)
+WALKED = [page for page in PAGES if page not in ALONE and any(block.language in {"sh", "python"} for block in blocks_of(page))]
     page
     for page in PAGES
     if page not in GENERATED | RECORDS | set(ELSEWHERE) and any(block.language in {"sh", "python"} for block in blocks_of(page))
