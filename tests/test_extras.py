@@ -13,7 +13,7 @@ from paretune.extras import EXTRAS, missing
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FOR_DEVELOPERS = {"dev", "docs"}
+FOR_DEVELOPERS = {"bench", "dev", "docs"}
 
 NEEDS = {  # code -> the extra that it needs
     "import paretune.value.replay_net": "train",
@@ -21,8 +21,10 @@ NEEDS = {  # code -> the extra that it needs
     "import paretune.value.paper_net": "train",
     "import paretune.serving.graph": "train",
     "import paretune.serving.onnx_scorer": "serve",
+    "from paretune.scale.cluster import ray_module; ray_module()": "ray",
+    "import paretune.scale.group": "train",
     "from paretune.policy.database import Database; Database('postgresql://nobody:secret@127.0.0.1/none')": "postgres",
-    "from paretune.serving.streams import _client, place_of; _client(place_of('redis://:secret@127.0.0.1'))": "redis",
+    "from paretune.serving.streams import client_of, place_of; client_of(place_of('redis://:secret@127.0.0.1'))": "redis",
 }
 BLOCKED = """
 import sys

@@ -1,8 +1,7 @@
 """The command line: which commands there are, and what an error looks like. An edge: the terminal, the exit code.
 
 The rule: an error of ours is one message with a hint on standard error and its own exit code; anything else is exit 1 and a way to
-see more. Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 gate failed, 5 service unreachable,
-130 interrupted.
+see more. Exit codes: see EXIT_CODES; each error says its own (errors.py).
 """
 
 from __future__ import annotations
@@ -51,13 +50,21 @@ from paretune.commands.version import version
 from paretune.commands.worth import worth
 from paretune.errors import ParetuneError
 
+EXIT_CODES = {
+    0: "done",
+    1: "unexpected",
+    2: "usage or configuration",
+    3: "data rejected",
+    4: "the data cannot tell or a rule says no",
+    5: "unreachable",
+    130: "interrupted",
+}
 TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors show where they come from
 
 app = typer.Typer(
     name="paretune",
     help="Personal utility weights for multi-task rankers: explore a little, learn the value of weights, choose from an honest front.",
-    epilog="Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 the data cannot tell or a rule says no, "
-    "5 unreachable, 130 interrupted.",
+    epilog=f"Exit codes: {', '.join(f'{code} {meaning}' for code, meaning in EXIT_CODES.items())}.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

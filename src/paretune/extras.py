@@ -42,6 +42,7 @@ EXTRAS = {
         Extra("serve", ("onnxruntime",), "decisions by ONNX Runtime", "numpy decides the same, about ten times slower"),
         Extra("fast", ("numba",), "compiled kernels for lists, hulls and pooling", "numpy computes the same, slower"),
         Extra("postgres", ("psycopg",), "a registry on PostgreSQL", "the registry is an SQLite file"),
+        Extra("ray", ("ray",), "check, train and sweep on a cluster (--engine ray)", "one process reads the log"),
         Extra("redis", ("redis",), "decisions logged to Redis Streams", "decisions are logged to Parquet files"),
     )
 }

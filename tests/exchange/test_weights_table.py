@@ -69,7 +69,7 @@ def walked(node: dict[str, Any], request: dict[str, Any]) -> list[float]:
 
 
 @given(tree=TREES, requests=st.lists(REQUESTS, min_size=1, max_size=10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_table_of_a_tree_says_what_the_tree_says_also_of_missing_values(tree: Tree, requests: list[dict[str, Any]]) -> None:
     document = policy_json(tree, SURFACE, about={"pick": "knee"})
     written = encode_table(table_of_tree(document))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from registries import ANNA
 from served_plan import DAY_S, START, Served
 
 from paretune.cli import main
+from paretune.config import load_config
 from paretune.errors import ConflictError, ForbiddenError, UnreachableError
 from paretune.experiment import stepping
 from paretune.experiment.vigil import Vigil
@@ -236,4 +236,5 @@ def test_a_setting_that_can_never_work_is_an_error_at_once(tmp_path: Path, turne
     sleeping = turned(served, 1)
     assert main([*served.words, "--every-s", "7"]) == 2
     assert not sleeping.slept
-    assert vigil_of(served, sight=replace(Sight(served.now), saw_s=served.now)).has_seen
+    changed = load_config(tmp_path / "paretune.toml")  # while somebody watched already, it is one more thing that keeps it from seeing
+    assert vigil_of(served, config=changed, sight=Sight(served.now)).look().is_blind

@@ -51,7 +51,7 @@ CHILD = """
 import os, signal, sys
 from redis import Redis
 from paretune.cli import main
-from paretune.logs import intake, ledger
+from paretune.logs import intake, staging
 from paretune.serving import stream_reader
 words = sys.argv[1:]
 
@@ -65,7 +65,7 @@ def run(moment):
     if moment == "read":
         stream_reader.StreamReader.read = then_dies(stream_reader.StreamReader.read)
     elif moment == "half written":
-        ledger._write_json = dies
+        staging.write_json = dies
     elif moment == "written":
         intake.commit = then_dies(intake.commit)
     elif moment == "half acknowledged":

@@ -38,7 +38,8 @@ def doctor(
     Examples:
       paretune doctor
       paretune doctor logs/ --service http://127.0.0.1:8077
-      paretune doctor --registry postgresql://db/paretune --redis redis://events/0 --json
+      paretune doctor --registry postgresql://db/paretune --json
+      paretune doctor --redis redis://events/0 --timeout-s 5
     """
     from paretune.doctor.finding import exit_code, secrets_of, without
 

@@ -50,7 +50,8 @@ def guard(
     \b
     Examples:
       paretune guard logs --spool spool
-      paretune guard logs --spool spool --ramp-to 50 --every-s 300 --status guard.json
+      paretune guard logs --spool spool --ramp-to 50 --every-s 300 \\
+        --status guard.json
       paretune guard logs --dry-run --json
     """
     from paretune.config import load_config

@@ -78,8 +78,10 @@ def monitor(
     \b
     Examples:
       paretune monitor logs/
-      paretune monitor logs/ --reference 2026-01-01:2026-01-14 --current 2026-01-22:2026-01-28 --out drift/
-      paretune monitor logs/ --reference drift/reference.json --model runs/latest --once --out drift/
+      paretune monitor logs/ --reference 2026-01-01:2026-01-14 \\
+        --current 2026-01-22:2026-01-28 --out drift/
+      paretune monitor logs/ --reference drift/reference.json --once \\
+        --model runs/latest --out drift/
     """
     from paretune.errors import GateError
     from paretune.monitor.verdict import judge
@@ -147,7 +149,7 @@ def look(
     from paretune.errors import ConfigError
     from paretune.logs.parquet import log_days
     from paretune.monitor.watch import take_reference, take_window, watched
-    from paretune.run import part_of
+    from paretune.ports import part_of
 
     days = log_days(logs, config)
     now, before = chosen(days, reference, current, train_days=config.evaluation.train_days)
@@ -231,8 +233,8 @@ def kept_reference(path: Path) -> Window:
 def reader(logs: Path, config: Config, days: list[int], progress: Progress) -> Callable[[], Iterable[Log]]:
     """Return what reads some days of a log in batches, with candidates and predictions where the log has them."""
     from paretune.logs.parquet import file_schema, log_files, scan_log
+    from paretune.logs.parts import has_candidates
     from paretune.monitor.predictions import with_predictions
-    from paretune.run import has_candidates
 
     schema, _ = file_schema(log_files(logs, config)[0])
     listed, served = has_candidates(logs, config), config.logs.columns.served_scores in schema

@@ -57,7 +57,8 @@ def serve(
       paretune serve --registry paretune.db
       paretune serve --workers 4 --spool spool --state /var/lib/paretune
       paretune serve --redis redis://10.0.0.7:6379/0 --spool backlog
-      curl -s localhost:8077/v1/decide -H 'content-type: application/json' -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
+      curl -s localhost:8077/v1/decide -H 'content-type: application/json' \\
+        -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
     """
     from paretune.serving.server import Settings
     from paretune.serving.server import serve as serve_forever

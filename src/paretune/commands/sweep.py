@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paretune.commands.crew import AddressOption, EngineOption, WorkersOption, crew_of
 from paretune.commands.output import (
     CONFIG,
     ConfigOption,
@@ -34,6 +35,9 @@ def sweep(
     bundle: Annotated[Path | None, typer.Option(metavar="DIR", help="A trained model; else the run's own is trained or reused.")] = None,
     model: ModelOption = None,
     halves: Annotated[bool, typer.Option("--halves", help="Choose on one half of the users, report on the other.")] = False,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
+    workers: WorkersOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,6 +52,7 @@ def sweep(
       paretune sweep logs/
       paretune sweep logs/ --bundle runs/model --output runs/monday
       paretune sweep logs/ --halves --json
+      paretune sweep logs/ --engine ray
     """
     from paretune.errors import GateError
     from paretune.frontier.assemble import minimised_of
@@ -57,8 +62,8 @@ def sweep(
     from paretune.run import sweep_logs
 
     settings = configuration(config)
-    with shown("sweep") as progress:
-        found = sweep_logs(logs, settings, output, bundle=bundle, model=model, seed=seed, halves=halves, progress=progress)
+    with crew_of(engine, address=ray_address, workers=workers) as crew, shown("sweep") as progress:
+        found = sweep_logs(logs, settings, output, bundle=bundle, model=model, seed=seed, halves=halves, crew=crew, progress=progress)
     refusal = found.front.refusal
     if as_json:
         show_json({"run": output, "report": output / PAGE, **summary(found.front)})

@@ -26,7 +26,7 @@ FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"
 
 
-def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Curve | None = None) -> None:
+def save_front(front: Front, folder: str | Path, *, heads: tuple[str, ...], curve: Curve | None = None) -> None:
     """Write a front into a folder, in place of an earlier one.
 
     Args:
@@ -35,6 +35,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         heads: (m,) names of the weights.
         curve: the hit estimator's lifts at every alpha at which a choice changes, with two objectives; written as curve.parquet.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lifts = {field.name: _plain(getattr(front.lifts, field.name)) for field in fields(Lifts) if field.name != "replicates"}
     policies = [{field.name: _plain(getattr(policy, field.name)) for field in fields(Policy)} for policy in front.policies]
@@ -67,12 +68,16 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
     write_whole(folder / FRONT, json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
-def load_front(folder: Path) -> Front:
+def load_front(folder: str | Path) -> Front:
     """Return the front that `save_front` wrote.
+
+    Args:
+        folder: of a run, or another that holds front.json.
 
     Raises:
         ArtefactError: the files are missing, torn, or of another format.
     """
+    folder = Path(folder)
     try:
         written = json.loads((folder / FRONT).read_text(encoding="utf-8"))
         if written["format"] != FORMAT:

@@ -28,6 +28,11 @@ from paretune.seeds import stream
 from paretune.surface.lists import list_values, top_lists
 
 
+def wants_lists(config: Config) -> bool:
+    """Say whether the estimator reads the candidates of held-out rows, where there are any."""
+    return config.evaluation.estimator in {"auto", "overlap", "overlap-replay"}
+
+
 def scalarisations_of(config: Config) -> Floats:
     """Return (P, M) the family: `evaluation.alphas` points for two objectives, else an even simplex grid of at most so many."""
     objectives, points = len(config.objectives), config.evaluation.alphas

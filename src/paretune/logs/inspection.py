@@ -8,6 +8,7 @@ dropped; the file given is never changed. A log is looked at in parts, each by i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from paretune.logs.parquet import Batch, Wanted, batches, day_name, file_schema,
 from paretune.logs.parts import LogPart, file_parts, raw_rows
 from paretune.logs.repeats import Claims, repeated
 from paretune.logs.rules import Verdict, judge, row_rules
-from paretune.ports import Progress, silent
+from paretune.ports import Each, Progress, in_turn, part_of, silent
 from paretune.records import Ints
 
 BROKEN_RULES = "broken_rules"  # column added to quarantined rows: "rule:column, rule:column"
@@ -39,6 +40,7 @@ def check_log(
     *,
     quarantine: str | Path | None = None,
     clean: str | Path | None = None,
+    each: Each = in_turn,
     progress: Progress = silent,
 ) -> LogCheck:
     """Return whether a log is fit to learn from.
@@ -48,6 +50,7 @@ def check_log(
         config: what the log should hold.
         quarantine: folder for the bad rows, with all their columns and `broken_rules`; a log layout of its own.
         clean: folder for the good rows, with all their columns: a log that `read_log` accepts.
+        each: how the parts of the log are worked on.
         progress: told the share of the work done.
 
     Returns:
@@ -64,22 +67,13 @@ def check_log(
     if quarantine is not None and clean is not None and Path(quarantine).resolve() == Path(clean).resolve():
         raise ConfigError(f"{clean} would hold good rows and bad ones", hint="name two folders for --quarantine and --clean")
     unreadable, parts = survey(path, config)
-    again, lost = _repeated_requests(parts, config, progress)
+    again, lost = _repeated_requests(parts, config, each, part_of(progress, 0, 0.1))
     parts = [part for part in parts if str(part.file.path) not in lost.unreadable]
-    first = Claims.concat(claims(part, config, again) for part in parts).first() if len(again) else Claims.concat([])
-
-    def write(batch: Batch, verdict: Verdict) -> None:
-        _write(batch, verdict, config, quarantine=quarantine, clean=clean)
-
-    def looked_at() -> Iterator[Findings]:
-        for index, part in enumerate(parts):
-
-            def told(share: float, doing: str, index: int = index) -> None:
-                progress(0.1 + 0.9 * (index + share) / len(parts), doing)
-
-            yield check_part(part, config, first, judged=write, progress=told)
-
-    found = unreadable + lost + summed(looked_at())
+    first = Claims.concat([])
+    if len(again):
+        first = Claims.concat(each(partial(_claimed, config=config, again=again), parts, progress=part_of(progress, 0.1, 0.1))).first()
+    job = partial(_checked, config=config, first=first, quarantine=quarantine, clean=clean)
+    found = unreadable + lost + summed(each(job, parts, progress=part_of(progress, 0.1, 1)))
     return conclude(found, config, config.surface.build(), quarantined=found.bad if quarantine else 0)
 
 
@@ -166,20 +160,37 @@ def check_part(part: LogPart, config: Config, first: Claims, *, judged: Judged |
     return total
 
 
-def _repeated_requests(parts: list[LogPart], config: Config, progress: Progress) -> tuple[Ints, Findings]:
+def _repeated_requests(parts: list[LogPart], config: Config, each: Each, progress: Progress) -> tuple[Ints, Findings]:
     """Return the hashes of request ids that occur more than once, and the files that turned out to be unreadable."""
     unreadable: dict[str, str] = {}
+    read = each(partial(_hashed, config=config), parts, progress=progress)
+    hashes = (found for found, why in read if not unreadable.update(why))
+    return repeated(hashes, rows=sum(part.rows for part in parts)), Findings(unreadable=unreadable)
 
-    def hashes() -> Iterator[Ints]:
-        for done, part in enumerate(parts):
-            try:
-                yield request_hashes(part, config)
-            except LogError as error:
-                unreadable[str(part.file.path)] = error.args[0]
-            progress(0.1 * (done + 1) / len(parts), "reading request ids")
 
-    again = repeated(hashes(), rows=sum(part.rows for part in parts))
-    return again, Findings(unreadable=unreadable)
+def _hashed(part: LogPart, progress: Progress, *, config: Config) -> tuple[Ints, dict[str, str]]:
+    """Return the hashes of a part's request ids, and why its file cannot be read if it cannot."""
+    try:
+        found = request_hashes(part, config)
+    except LogError as error:
+        return np.empty(0, np.uint64), {str(part.file.path): error.args[0]}
+    progress(1.0, "reading request ids")
+    return found, {}
+
+
+def _claimed(part: LogPart, progress: Progress, *, config: Config, again: Ints) -> Claims:
+    found = claims(part, config, again)
+    progress(1.0, "looking for request ids that occur more than once")
+    return found
+
+
+def _checked(
+    part: LogPart, progress: Progress, *, config: Config, first: Claims, quarantine: str | Path | None, clean: str | Path | None
+) -> Findings:
+    def write(batch: Batch, verdict: Verdict) -> None:
+        _write(batch, verdict, part, config, quarantine=quarantine, clean=clean)
+
+    return check_part(part, config, first, judged=write, progress=progress)
 
 
 def _wanted(schema: pl.Schema, config: Config) -> Wanted:
@@ -215,7 +226,10 @@ def _findings(batch: Batch, verdict: Verdict, part: LogPart, config: Config) -> 
     )
 
 
-def _write(batch: Batch, verdict: Verdict, config: Config, *, quarantine: str | Path | None, clean: str | Path | None) -> None:
+def _write(
+    batch: Batch, verdict: Verdict, source: LogPart, config: Config, *, quarantine: str | Path | None, clean: str | Path | None
+) -> None:
+    """Write the bad and the good rows of a batch, in files named for where they come from: a part that is read twice is written once."""
     day = batch.rows.facts["day"]
     for target, mask in ((quarantine, ~verdict.good), (clean, verdict.good)):
         if target is None or not mask.any():
@@ -227,7 +241,7 @@ def _write(batch: Batch, verdict: Verdict, config: Config, *, quarantine: str | 
         for (value,), part in frame.with_columns(day.filter(pl.Series(mask)).alias("__day")).group_by("__day", maintain_order=True):
             name = "unknown" if value is None else day_name(int(str(value)))
             folder = Path(target) / f"{config.logs.columns.day}={name}"
-            write_part(folder, part.drop("__day").to_dict(), part=len(list(folder.glob("part-*.parquet"))))
+            write_part(folder, part.drop("__day").to_dict(), part=int(batch.position[0]), stem=f"part-{source.place:05d}")
 
 
 def _refuse_used(target: Path, log: Path) -> None:

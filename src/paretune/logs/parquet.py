@@ -104,6 +104,10 @@ def log_files(path: str | Path, config: Config) -> list[LogFile]:
 def log_days(path: str | Path, config: Config) -> list[int]:
     """Return the days of a log that have files (or rows, without day folders), increasing, as days since 1970-01-01.
 
+    Args:
+        path: see `log_files`.
+        config: names the day column.
+
     Raises:
         LogError: nothing there, or a file cannot be read.
     """
@@ -168,8 +172,18 @@ def scan_log(
 ) -> Iterator[Log]:
     """Yield the log in parts of one day and at most `batch_rows` rows; arguments and errors as of `read_log`.
 
-    With `predicted` the rows carry what the ranker's scores of the served items predict (`Log.predicted`), with `arms` the users' arms.
     Days come in order where the log has day folders, else in the order of the files.
+
+    Args:
+        path: see `log_files`.
+        config: names of columns, layouts, reward transforms.
+        candidates: also read candidate ids and scores.
+        days: only these.
+        explored_only: only rows of reason EXPLORE.
+        predicted: rows carry what the ranker's scores of the served items predict (`Log.predicted`).
+        arms: rows carry the users' arms.
+        progress: told the share of files read.
+        batch_rows: largest part.
     """
     chosen = None if days is None else tuple(sorted(days))
     wanted = Wanted(candidates=candidates, explored_only=explored_only, predicted=predicted, arms=arms, days=chosen)
@@ -382,7 +396,5 @@ def named(path: Path) -> Iterator[None]:
         yield
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LogError(
-            f"{path} cannot be read as Parquet: {reason}",
-            hint="the file is half-written or damaged: write it again (to a temporary name, then rename), or move it out of the log",
-        ) from error
+        hint = "the file is half-written or damaged: write it again (to a temporary name, then rename), or move it out of the log"
+        raise LogError(f"{path} cannot be read as Parquet: {reason}", hint=hint) from error

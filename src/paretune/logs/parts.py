@@ -62,6 +62,31 @@ def file_parts(file: LogFile, place: int, total: int, *, rows: int = PART_ROWS) 
     return [LogPart(file, place, start, stop - start) for start, stop in pairwise(cuts)]
 
 
+def log_share(path: str | Path, config: Config, *, days: Collection[int] | None, rank: int, size: int) -> list[LogPart]:
+    """Return the rank-th of `size` equal runs of rows of every file: shares hold each row once, and every share has rows of every day.
+
+    Args:
+        path: see `log_files`.
+        config: names the day column.
+        days: leave out files of other days.
+        rank: which share, from 0.
+        size: how many there are.
+
+    Raises:
+        LogError: nothing there, or a file is unreadable.
+    """
+    whole = log_parts(path, config, days=days, rows=2**62)
+    cuts = [(part, part.rows * rank // size, part.rows * (rank + 1) // size) for part in whole]
+    return [LogPart(part.file, part.place, start, stop - start) for part, start, stop in cuts if stop > start]
+
+
+def has_candidates(path: str | Path, config: Config) -> bool:
+    """Say whether the first file of a log has candidate columns."""
+    schema, _ = file_schema(log_files(path, config)[0])
+    names = config.logs.columns
+    return names.candidate_ids in schema and names.candidate_scores in schema
+
+
 def scan_part(
     part: LogPart,
     config: Config,

@@ -70,7 +70,7 @@ class Golden:
 
 
 def save_bundle(
-    model: Storable, folder: Path, *, scale: Floats, report: dict[str, Any] | None = None, requests: State | None = None
+    model: Storable, folder: str | Path, *, scale: Floats, report: dict[str, Any] | None = None, requests: State | None = None
 ) -> Parity:
     """Write a model as a serving bundle, in place of an earlier one, and return how its graph compares with float64.
 
@@ -120,7 +120,7 @@ def save_bundle(
     return parity
 
 
-def load_bundle(folder: Path, *, prefer: Literal["onnx", "numpy"] = "onnx") -> Scorer:
+def load_bundle(folder: str | Path, *, prefer: Literal["onnx", "numpy"] = "onnx") -> Scorer:
     """Return a scorer of the bundle that `save_bundle` wrote.
 
     Args:
@@ -130,6 +130,7 @@ def load_bundle(folder: Path, *, prefer: Literal["onnx", "numpy"] = "onnx") -> S
     Raises:
         ArtefactError: a file is missing or altered, the files do not belong to each other, or the golden batch is answered otherwise.
     """
+    folder = Path(folder)
     files = verified_files(folder)
     sums = (folder / SUMS).read_bytes()
     if sums != _sums(files):
