@@ -23,10 +23,6 @@ PAGES = sorted(
 )
 ALONE = GENERATED | RECORDS | set(ELSEWHERE)
 WALKED = [page for page in PAGES if page not in ALONE and any(block.language in {"sh", "python"} for block in blocks_of(page))]
-    page
-    for page in PAGES
-    if page not in GENERATED | RECORDS | set(ELSEWHERE) and any(block.language in {"sh", "python"} for block in blocks_of(page))
-]
 
 
 def quick(config: Config) -> Config:
