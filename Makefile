@@ -44,8 +44,9 @@ $(BENCH_STAMP): $(STAMP)
 bench: $(BENCH_STAMP) ## every benchmark, at its quick size; rewrites benchmarks/README.md. KUAIRAND=DIR adds that world, ONLY="peers drift" runs some
 	$(BIN)/python benchmarks/every.py $(if $(KUAIRAND),--data $(KUAIRAND)) $(ONLY)
 
-docs: $(STAMP) ## the references docs/cli.md and docs/api.md, and a check of every internal link
+docs: $(STAMP) ## the references docs/cli.md and docs/api.md, a check of every internal link, and the site in site/
 	$(BIN)/python docs/build.py
+	$(BIN)/python docs/site.py
 
 clean: ## remove what make made; the environment too
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)
