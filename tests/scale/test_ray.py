@@ -17,11 +17,11 @@ import pytest
 
 from paretune.cli import main
 from paretune.config import load_config
-from paretune.errors import DataError
+from paretune.errors import DataError, UnreachableError
 from paretune.logs.inspection import check_log
 from paretune.scale.cluster import connected
 from paretune.scale.ray_crew import RayCrew
-from paretune.scale.spread import WITNESS, Spread
+from paretune.scale.spread import LOSSES_SURVIVED, WITNESS, Spread
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray warns itself of its own settings
@@ -232,6 +232,17 @@ def test_an_error_of_ours_comes_when_its_part_does_and_is_not_tried_again() -> N
     with pytest.raises(DataError, match="part 1 is wrong") as caught:
         next(results)
     assert caught.value.hint == "mend it"
+
+
+def lost(part: int, progress: Any) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return part
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_part_that_loses_every_worker_is_given_up() -> None:
+    with pytest.raises(UnreachableError, match=f"{LOSSES_SURVIVED + 1} workers were lost with 7"):
+        list(Spread(2, pytest.fail)(lost, [7], progress=lambda *_: None))
 
 
 def origin_of(model: Path) -> Any:

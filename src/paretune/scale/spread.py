@@ -20,7 +20,7 @@ from paretune.ports import Progress, silent
 from paretune.scale.cluster import ray_module, refuse_other_release, release
 from paretune.scale.witness import Witness
 
-LOSSES_SURVIVED = 5  # of workers, with one part
+LOSSES_SURVIVED = 3  # of workers, with one part
 WITNESS = "paretune-witness"
 
 
@@ -52,29 +52,16 @@ class Spread:
         ray, data = ray_module(), _ray_data()
         work = ray.put(Work(job, tuple(parts), release()))
         with witnessed(ray, _name(job)) as witness, _in_order(data):
-            rows = data.from_items([{"part": i} for i in range(len(parts))], override_num_blocks=len(parts))
-            told = {"work": work, "witness": witness}
-            compute = data.TaskPoolStrategy(self.workers)
-            done = rows.map(_do, fn_kwargs=told, num_cpus=1, max_retries=LOSSES_SURVIVED, compute=compute)
-            for row in _until_lost(done.iter_rows(), ray):
+            rows = data.from_items([{"part": i, "name": named(part)} for i, part in enumerate(parts)], override_num_blocks=len(parts))
+            done = rows.map(_do, fn_kwargs={"work": work, "witness": witness}, num_cpus=1, compute=data.TaskPoolStrategy(self.workers))
+            for row in done.iter_rows():
                 index, result = int(row["part"]), row["result"]
-                if row["attempt"] > 1:
-                    self.tell(f"a worker was lost with {named(parts[index])}; it was done again")
                 if isinstance(result, ParetuneError):
                     raise result
+                if row["attempt"] > 1:
+                    self.tell(f"a worker was lost with {row['name']}; it was done again")
                 progress((index + 1) / len(parts), f"part {index + 1} of {len(parts)}")
                 yield result
-
-
-def _until_lost(rows: Iterator[Any], ray: Any) -> Iterator[Any]:
-    """Yield rows; losses that Ray gives up on become an error of ours."""
-    try:
-        yield from rows
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
-        raise UnreachableError(
-            f"workers were lost with the same part of the log {LOSSES_SURVIVED + 1} times: {str(error).splitlines()[0]}",
-            hint="most often memory ran out: fewer --workers on a machine leave each more of it",
-        ) from error
 
 
 def named(part: Any) -> str:
@@ -92,7 +79,8 @@ def _name(job: Callable[..., Any]) -> str:
 @contextmanager
 def witnessed(ray: Any, work: str) -> Iterator[Any]:
     """Give a witness (see `Witness`) of some work, in a process of its own; it is found by its name, PREFIX-WORK-NUMBER."""
-    actor = ray.remote(Witness).options(num_cpus=0, name=f"{WITNESS}-{work}-{uuid.uuid4().hex}").remote()
+    lives = {"max_restarts": -1, "max_task_retries": -1}  # without memory of what it was told, but nothing waits for it
+    actor = ray.remote(Witness).options(num_cpus=0, **lives, name=f"{WITNESS}-{work}-{uuid.uuid4().hex}").remote()
     try:
         yield actor
     finally:
@@ -100,17 +88,21 @@ def witnessed(ray: Any, work: str) -> Iterator[Any]:
 
 
 def _do(row: dict[str, Any], *, work: Any, witness: Any) -> dict[str, Any]:
-    """Do one part, in a worker."""
+    """Do one part, in a worker; Ray calls this again as often as workers are lost with it."""
     ray = ray_module()
-    asked: Work = ray.get(work)
-    part = asked.parts[int(row["part"])]
-    attempt = ray.get(witness.begin.remote(named(part), os.getpid()))
+    attempt = ray.get(witness.begin.remote(row["name"], os.getpid()))
     try:
+        if attempt > LOSSES_SURVIVED + 1:
+            raise UnreachableError(
+                f"{LOSSES_SURVIVED + 1} workers were lost with {row['name']}",
+                hint="most often memory ran out: fewer --workers on a machine leave each more of it",
+            )
+        asked: Work = ray.get(work)
         refuse_other_release(asked.release)
-        result = asked.job(part, silent)
+        result = asked.job(asked.parts[int(row["part"])], silent)
     except ParetuneError as error:
         result = error
-    return {"part": row["part"], "attempt": attempt, "result": result}
+    return {**row, "attempt": attempt, "result": result}
 
 
 def _ray_data() -> Any:

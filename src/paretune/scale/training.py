@@ -17,6 +17,7 @@ from typing import Any
 
 from paretune.config import Config
 from paretune.errors import ParetuneError, UnreachableError
+from paretune.extras import missing
 from paretune.ports import Progress, Team, ValueModel, part_of
 from paretune.scale.cluster import ray_module, refuse_other_release, release
 from paretune.scale.spread import LOSSES_SURVIVED, witnessed
@@ -60,12 +61,15 @@ def train_together(lesson: Lesson, *, workers: int, tell: Callable[[str], None],
 
     Raises:
         ParetuneError: as of `fit` and `training_log`.
+        MissingExtraError: torch is not installed.
         UnreachableError: workers were lost more often than a fit survives.
     """
     ray = ray_module()
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
+    try:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+    except ImportError as error:
+        raise missing("train", "training on a cluster", error) from error
     storage = lesson.checkpoint.absolute()
     storage.mkdir(parents=True, exist_ok=True)
     with witnessed(ray, "training") as witness:
@@ -84,7 +88,7 @@ def train_together(lesson: Lesson, *, workers: int, tell: Callable[[str], None],
         raise refusal
     if files is None:
         raise UnreachableError(
-            f"training failed on the cluster: {failed}",
+            f"training failed on the cluster: {failed or 'its result was lost'}",
             hint="run it again: it goes on from its last checkpoint; with fewer --workers each has more memory",
         ) from failed
     return model_of(files, source="the cluster")
@@ -130,7 +134,10 @@ def _watched(ray: Any, witness: Any, tell: Callable[[str], None], progress: Prog
 
     def look() -> None:
         nonlocal starts
-        news = ray.get(witness.news.remote())
+        try:
+            news = ray.get(witness.news.remote())
+        except ray.exceptions.RayError:
+            return  # the cluster is gone, which the job says itself
         begun = max(news.begun.values(), default=0)
         if begun > starts:
             starts = begun
