@@ -23,14 +23,16 @@ from paretune.frontier.assemble import assemble_front
 from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay, with_proposals
 from paretune.frontier.hull import lift_curve
 from paretune.logs.checks import LogCheck
+from paretune.logs.files import log_files
 from paretune.logs.inspection import check_log
-from paretune.logs.parquet import day_name, file_schema, log_days, log_files, read_log, scan_log
+from paretune.logs.parquet import day_name, file_schema, log_days, read_log, scan_log
 from paretune.logs.split import time_split
 from paretune.ports import Progress, ValueModel, silent
 from paretune.records import Floats, Log
 from paretune.report.archive import MODEL, publish_report, save_run
 from paretune.report.contents import Findings
 from paretune.seeds import stream
+from paretune.storage.place import Where
 from paretune.surface.contribution import head_contribution
 from paretune.value.bundle import load_model, save_model
 from paretune.value.origin import PRODUCTION_PER_EXPLORED
@@ -48,7 +50,7 @@ class Window:
     hold_out: tuple[int, ...]
 
 
-def window(logs: Path, config: Config) -> Window:
+def window(logs: Where, config: Config) -> Window:
     """Return the time split of a log.
 
     Raises:
@@ -60,20 +62,20 @@ def window(logs: Path, config: Config) -> Window:
     return Window(*time_split(days, train_days=evaluation.train_days, hold_out_days=evaluation.hold_out_days))
 
 
-def has_candidates(logs: Path, config: Config) -> bool:
+def has_candidates(logs: Where, config: Config) -> bool:
     """Say whether the first file of a log has candidate columns."""
     schema, _ = file_schema(log_files(logs, config)[0])
     names = config.logs.columns
     return names.candidate_ids in schema and names.candidate_scores in schema
 
 
-def production_listed(logs: Path, config: Config, days: tuple[int, ...]) -> bool:
+def production_listed(logs: Where, config: Config, days: tuple[int, ...]) -> bool:
     """Say whether rows that did not explore carry candidates, as the first part of a log tells."""
     first = next(scan_log(logs, config, days=days, candidates=True), None)
     return first is not None and first.candidates is not None and bool(((np.diff(first.candidates.offsets) > 0) & ~first.explored).any())
 
 
-def listed_rows(logs: Path, config: Config, days: tuple[int, ...], *, progress: Progress = silent) -> Log:
+def listed_rows(logs: Where, config: Config, days: tuple[int, ...], *, progress: Progress = silent) -> Log:
     """Return the exploration rows of some days, and up to four times as many others with candidates, from which replay is distilled."""
     parts, explored, others = [], 0, 0
     for part in scan_log(logs, config, days=days, candidates=True, progress=progress):
@@ -95,10 +97,10 @@ def part_of(progress: Progress, start: float, end: float) -> Progress:
     return lambda share, doing: progress(start + (end - start) * share, doing)
 
 
-def files_taught(logs: Path, config: Config, days: tuple[int, ...]) -> bytes:
-    """Return, as JSON, a hash of the names, sizes and times of change of the files that may hold rows of some days."""
-    files = [file.path for file in log_files(logs, config) if file.day is None or file.day in days]
-    seen = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+def files_taught(logs: Where, config: Config, days: tuple[int, ...]) -> bytes:
+    """Return, as JSON, a hash of the names and stamps of the files that may hold rows of some days."""
+    files = [file for file in log_files(logs, config) if file.day is None or file.day in days]
+    seen = [(file.path.name, *file.stamp) for file in files]
     return json.dumps({"files": len(seen), "sha256": hashlib.sha256(json.dumps(seen).encode()).hexdigest()}).encode()
 
 
@@ -115,7 +117,7 @@ def with_model(config: Config, model: str | None) -> Config:
 
 
 def train_model(
-    logs: Path,
+    logs: Where,
     config: Config,
     folder: Path,
     *,
@@ -164,7 +166,7 @@ def origin_of(model: ValueModel) -> Any:
     return one.origin
 
 
-def earlier_model(folder: Path, logs: Path, config: Config, days: Window, *, seed: int) -> ValueModel | None:
+def earlier_model(folder: Path, logs: Where, config: Config, days: Window, *, seed: int) -> ValueModel | None:
     """Return the model of an earlier run where it was trained with this configuration and seed on these days of these files, else None."""
     try:
         model = load_model(folder)
@@ -175,7 +177,7 @@ def earlier_model(folder: Path, logs: Path, config: Config, days: Window, *, see
     return model if origin.config == config and origin.seed == seed and taught == files_taught(logs, config, days.train) else None
 
 
-def train_or_reuse(logs: Path, config: Config, folder: Path, *, days: Window, seed: int = 0, progress: Progress = silent) -> ValueModel:
+def train_or_reuse(logs: Where, config: Config, folder: Path, *, days: Window, seed: int = 0, progress: Progress = silent) -> ValueModel:
     """Return the model in a folder where it was trained with this configuration and seed on these days of these files; else train it there.
 
     Raises:
@@ -207,7 +209,7 @@ def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:
     return model
 
 
-def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Progress = silent) -> Anchor:
+def anchor_of(logs: Where, config: Config, *, days: tuple[int, ...], progress: Progress = silent) -> Anchor:
     """Return what production is worth, from the latest of the training days on, as many as give enough production rows (and candidates).
 
     Raises:
@@ -226,7 +228,7 @@ def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Pr
     return fit_anchor(Log.concat(parts), config)
 
 
-def sample_candidates(logs: Path, config: Config, *, requests: int = SAMPLE_REQUESTS, progress: Progress = silent) -> tuple[Log, Floats]:
+def sample_candidates(logs: Where, config: Config, *, requests: int = SAMPLE_REQUESTS, progress: Progress = silent) -> tuple[Log, Floats]:
     """Return exploration rows with raw event counts as rewards, and their candidates' head scores (T, m) float32.
 
     Raises:
@@ -246,7 +248,7 @@ def sample_candidates(logs: Path, config: Config, *, requests: int = SAMPLE_REQU
     return log, log.candidates.scores.astype(np.float32)
 
 
-def refuse_unfit(check: LogCheck, logs: Path) -> None:
+def refuse_unfit(check: LogCheck, logs: Where) -> None:
     """Refuse a log that breaks a rule of severity error.
 
     Raises:
@@ -260,7 +262,7 @@ def refuse_unfit(check: LogCheck, logs: Path) -> None:
 
 
 def sweep_logs(
-    logs: Path,
+    logs: Where,
     config: Config,
     folder: Path,
     *,
@@ -317,12 +319,12 @@ def sweep_logs(
     return findings
 
 
-def contribution_of(logs: Path, config: Config) -> Floats:
+def contribution_of(logs: Where, config: Config) -> Floats:
     """Return each head's share of utility (m,) under the static weights, from a sample of logged candidates."""
     return head_contribution(sample_candidates(logs, config)[1], config.surface.build().static)
 
 
-def held_out_rows(logs: Path, config: Config, days: Window, progress: Progress = silent) -> Iterator[Log]:
+def held_out_rows(logs: Where, config: Config, days: Window, progress: Progress = silent) -> Iterator[Log]:
     """Return the rows of the held-out days, with candidates where the estimator reads them."""
     overlapping = config.evaluation.estimator in {"auto", "overlap", "overlap-replay"} and has_candidates(logs, config)
     return scan_log(logs, config, days=days.hold_out, candidates=overlapping, progress=lambda share, _: progress(share, "sweeping"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -24,11 +23,14 @@ from paretune.experiment.reading import CONTROL, STATIC
 from paretune.experiment.sample_ratio import sample_ratio
 from paretune.experiment.users import Counted, Exposure, counted, exposure, total_of
 from paretune.logs.decisions import ARM, ELAPSED
-from paretune.logs.parquet import log_days, log_files, scan_log
+from paretune.logs.files import log_files
+from paretune.logs.parquet import log_days, scan_log
 from paretune.logs.schema import REASON_FALLBACK
 from paretune.policy.outcomes import Seen as SeenLift
 from paretune.policy.plan import Arm, Plan
 from paretune.records import NO_TIME
+from paretune.storage.objects import answered, parquet_below, scanned
+from paretune.storage.place import Where
 
 DAY_US = 86_400_000_000
 _NINETY_FIVE = 1.959964
@@ -39,7 +41,7 @@ FALLBACKS, LATE = "fallbacks", "late decisions"
 class Memory:
     """What was counted of whole days, so that who looks every minute does not count everything again; of each day only the latest files."""
 
-    days: dict[int, tuple[tuple[tuple[str, int], ...], Counted]] = field(default_factory=dict)  # day -> its files with their times, counts
+    days: dict[int, tuple[tuple[tuple[str, int | str], ...], Counted]] = field(default_factory=dict)  # day -> its files, stamped; counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,14 @@ class Seen:
 
 
 def seen_of(
-    logs: Path,
+    logs: Where,
     config: Config,
     plan: Plan,
     *,
     since_us: int,
     ramp_us: int,
     step: int,
-    spool: Path | None = None,
+    spool: Where | None = None,
     memory: Memory | None = None,
 ) -> Seen:
     """Return what guardrails see of every policy arm of a plan.
@@ -135,7 +137,7 @@ def _lifts(test: Counted | None, config: Config, plan: Plan, arm: Arm, spent: Sp
     return watched, _split(exposed, planned, control, arm), min(exposed.units[control], exposed.units[arm.name])
 
 
-def seen_lifts(logs: Path, config: Config, arm: str, periods: Sequence[tuple[float, float]]) -> tuple[list[SeenLift], int, int]:
+def seen_lifts(logs: Where, config: Config, arm: str, periods: Sequence[tuple[float, float]]) -> tuple[list[SeenLift], int, int]:
     """Return what an arm earned over its control in periods of constant shares, each compared over the same time, put together by weight.
 
     Users who return in another period count there as others: with few and long periods the error is about right, with many it is too small.
@@ -222,12 +224,12 @@ def _worst(looks: Iterable[tuple[Watched, ...]]) -> tuple[Watched, ...]:
     return tuple(next((one for one in alike if one.state == BREACHED), alike[0]) for alike in by_name)
 
 
-def _rewards(logs: Path, config: Config, since_us: int, *, until_us: int | None = None, memory: Memory | None = None) -> Counted | None:
+def _rewards(logs: Where, config: Config, since_us: int, *, until_us: int | None = None, memory: Memory | None = None) -> Counted | None:
     """Return what users did since a moment, and until another where one is given; None where there is no row."""
     last_us = int(np.iinfo(np.int64).max) if until_us is None else until_us
-    by_day: dict[int | None, list[tuple[str, int]]] = {}
+    by_day: dict[int | None, list[tuple[str, int | str]]] = {}
     for file in log_files(logs, config) if memory is not None else ():
-        by_day.setdefault(file.day, []).append((str(file.path), file.path.stat().st_mtime_ns))
+        by_day.setdefault(file.day, []).append((str(file.path), file.stamp[1]))
     found = []
     for day in log_days(logs, config):
         begins, ends = day * DAY_US, (day + 1) * DAY_US
@@ -246,7 +248,7 @@ def _rewards(logs: Path, config: Config, since_us: int, *, until_us: int | None 
     return total_of(found) if found else None
 
 
-def _counted(logs: Path, config: Config, day: int, *, since_us: int, last_us: int) -> Iterator[Counted]:
+def _counted(logs: Where, config: Config, day: int, *, since_us: int, last_us: int) -> Iterator[Counted]:
     wanted = np.array([objective.direction == "maximise" for objective in config.objectives])
     plain = config.model_copy(update={"features": Features()})
     for log in scan_log(logs, plain, days=[day], arms=True):
@@ -257,16 +259,16 @@ def _counted(logs: Path, config: Config, day: int, *, since_us: int, last_us: in
             yield counted(log.take(rows), wanted=wanted)
 
 
-def _logged(logs: Path, config: Config, since_us: int) -> pl.DataFrame:
+def _logged(logs: Where, config: Config, since_us: int) -> pl.DataFrame:
     files = [file.path for file in log_files(logs, config) if file.day is None or (file.day + 1) * DAY_US > since_us]
     return _told(files, config, since_us)
 
 
-def _decisions(spool: Path, config: Config, since_us: int) -> pl.DataFrame:
-    return _told(sorted(path for path in spool.rglob("*.parquet") if not path.name.startswith(".")), config, since_us)
+def _decisions(spool: Where, config: Config, since_us: int) -> pl.DataFrame:
+    return _told([file for file in parquet_below(spool) if not file.name.startswith(".")], config, since_us)
 
 
-def _told(files: list[Path], config: Config, since_us: int) -> pl.DataFrame:
+def _told(files: Sequence[Where], config: Config, since_us: int) -> pl.DataFrame:
     """Return who was served by which arm, for which reason and how fast, since a moment."""
     names = config.logs.columns
     schema: dict[str, pl.DataType] = {
@@ -278,11 +280,13 @@ def _told(files: list[Path], config: Config, since_us: int) -> pl.DataFrame:
     }
     parts = [pl.DataFrame(schema=schema)]
     for path in files:
-        known = pl.read_parquet_schema(path)
-        if not {names.user, ARM, names.ts, names.reason} <= set(known):
-            continue
-        columns = [
-            pl.col(name).cast(kind, strict=False) if name in known else pl.lit(None, kind).alias(name) for name, kind in schema.items()
-        ]
-        parts.append(pl.scan_parquet(path, glob=False).select(columns).filter(pl.col(names.ts).dt.epoch("us") >= since_us).collect())
+        with answered(path, "read"):
+            rows = scanned(path)
+            known = rows.collect_schema()
+            if not {names.user, ARM, names.ts, names.reason} <= set(known):
+                continue
+            columns = [
+                pl.col(name).cast(kind, strict=False) if name in known else pl.lit(None, kind).alias(name) for name, kind in schema.items()
+            ]
+            parts.append(rows.select(columns).filter(pl.col(names.ts).dt.epoch("us") >= since_us).collect())
     return pl.concat(parts)

@@ -5,8 +5,6 @@ The rule: what was looked at is what is changed; where another version came into
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from paretune.config import Config
 from paretune.errors import ConflictError
 from paretune.experiment.guarding import Memory, seen_of
@@ -14,12 +12,13 @@ from paretune.experiment.watch import AUTOMAT, Situation, Step, next_step
 from paretune.policy import changes
 from paretune.policy.plan import Plan
 from paretune.policy.registry import Registry
+from paretune.storage.place import Where
 
 _ROUNDING = 1e-9
 
 
 def looked(
-    logs: Path, config: Config, registry: Registry, *, spool: Path | None, ramp_to: float, now_s: float, memory: Memory | None = None
+    logs: Where, config: Config, registry: Registry, *, spool: Where | None, ramp_to: float, now_s: float, memory: Memory | None = None
 ) -> tuple[Situation, int, Step]:
     """Return what is seen of the plan in force, the policy that would be ramped (0 = none), and what is to be done.
 

@@ -17,11 +17,14 @@ from paretune.config import Config
 from paretune.errors import ConfigError, LogError
 from paretune.logs import decode
 from paretune.logs.checks import LogCheck, RuleResult, Tally, days_rules, mean_weights, whole_log_rules
+from paretune.logs.files import LogFile, log_files
 from paretune.logs.layout import needed_columns
-from paretune.logs.parquet import Batch, LogFile, Wanted, batches, day_name, file_schema, log_files, raw_rows, request_ids, write_part
+from paretune.logs.parquet import Batch, Wanted, batches, day_name, file_schema, raw_rows, request_ids, write_part
 from paretune.logs.rules import RowRule, Verdict, judge, row_rules
 from paretune.ports import Progress, silent
 from paretune.records import Bools, Ints
+from paretune.storage.objects import parquet_below
+from paretune.storage.place import Where, where
 from paretune.surface.heads import Surface
 
 BROKEN_RULES = "broken_rules"  # column added to quarantined rows: "rule:column, rule:column"
@@ -69,11 +72,11 @@ class _Repeats:
 
 
 def check_log(
-    path: str | Path,
+    path: str | Where,
     config: Config,
     *,
-    quarantine: str | Path | None = None,
-    clean: str | Path | None = None,
+    quarantine: str | Where | None = None,
+    clean: str | Where | None = None,
     progress: Progress = silent,
 ) -> LogCheck:
     """Return whether a log is fit to learn from.
@@ -96,8 +99,8 @@ def check_log(
     files = log_files(path, config)
     for target in (quarantine, clean):
         if target is not None:
-            _refuse_used(Path(target), Path(path))
-    if quarantine is not None and clean is not None and Path(quarantine).resolve() == Path(clean).resolve():
+            _refuse_used(where(target), where(path))
+    if quarantine is not None and clean is not None and _resolved(where(quarantine)) == _resolved(where(clean)):
         raise ConfigError(f"{clean} would hold good rows and bad ones", hint="name two folders for --quarantine and --clean")
     surface, findings = config.surface.build(), _Findings()
     readable = list(_readable(files, config, findings))
@@ -182,7 +185,7 @@ def _learn(batch: Batch, verdict: Verdict, n_actions: int, findings: _Findings) 
     findings.tally = tally if findings.tally is None else findings.tally + tally
 
 
-def _write(batch: Batch, verdict: Verdict, config: Config, *, quarantine: str | Path | None, clean: str | Path | None) -> None:
+def _write(batch: Batch, verdict: Verdict, config: Config, *, quarantine: str | Where | None, clean: str | Where | None) -> None:
     day = batch.rows.facts["day"]
     for target, mask in ((quarantine, ~verdict.good), (clean, verdict.good)):
         if target is None or not mask.any():
@@ -193,15 +196,19 @@ def _write(batch: Batch, verdict: Verdict, config: Config, *, quarantine: str | 
             frame = frame.with_columns(pl.Series(BROKEN_RULES, labels, dtype=pl.String))
         for (value,), part in frame.with_columns(day.filter(pl.Series(mask)).alias("__day")).group_by("__day", maintain_order=True):
             name = "unknown" if value is None else day_name(int(str(value)))
-            folder = Path(target) / f"{config.logs.columns.day}={name}"
-            write_part(folder, part.drop("__day").to_dict(), part=len(list(folder.glob("part-*.parquet"))))
+            folder = where(target) / f"{config.logs.columns.day}={name}"
+            write_part(folder, part.drop("__day").to_dict(), part=len(parquet_below(folder)))
 
 
-def _refuse_used(target: Path, log: Path) -> None:
-    if target.resolve() == log.resolve():
+def _refuse_used(target: Where, log: Where) -> None:
+    if _resolved(target) == _resolved(log):
         raise ConfigError(f"{target} is the log itself", hint="name another folder for --quarantine and --clean")
-    if target.is_dir() and next(target.rglob("*.parquet"), None) is not None:
+    if parquet_below(target):
         raise ConfigError(f"{target} already holds Parquet files", hint="name an empty folder, so that no earlier rows mix in")
+
+
+def _resolved(target: Where) -> Where:
+    return target.resolve() if isinstance(target, Path) else target
 
 
 def _conclude(findings: _Findings, config: Config, surface: Surface, *, labelled: bool, listed: bool, quarantined: int) -> LogCheck:
