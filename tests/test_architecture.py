@@ -21,6 +21,7 @@ ORDER = (
     "records",
     "ports",
     "seeds",
+    "storage",
     "surface",
     "logs",
     "value",
@@ -69,6 +70,8 @@ EDGES = {
     "console/traffic.py": "HTTP, threads, the clock",
     "demo.py": "files of a run, the clock",
     "rehearse.py": "writes logs, a registry and runs",
+    "logs/bucket_ledger.py": "writes joined logs and the state of a join to object storage, files",
+    "logs/files.py": "lists files and objects",
     "logs/inspection.py": "reads logs, writes the quarantine",
     "logs/intake.py": "reads decisions and events, the clock",
     "logs/ledger.py": "writes joined logs and the state of a join",
@@ -112,6 +115,8 @@ EDGES = {
     "serving/outbox.py": "threads, the clock",
     "serving/streams.py": "Redis, threads, the clock",
     "serving/spool.py": "writes decisions, threads, the clock",
+    "storage/copies.py": "object storage, folders on disk",
+    "storage/objects.py": "object storage, files, the environment",
     "sim/kuairand.py": "reads the user's download",
     "sim/kuairand_data.py": "reads the user's download",
     "sim/kuairand_fit.py": "torch",
@@ -129,8 +134,8 @@ EDGES = {
 }
 
 OUTSIDE_MODULES = re.compile(
-    r"(fcntl|ftplib|glob|http|httpx|mmap|multiprocessing|os|prometheus_client|psycopg|ray|redis|requests|shutil|signal|smtplib|socket|sqlalchemy|sqlite3|ssl"
-    r"|subprocess|sys|tempfile|threading|time|torch|tomllib|urllib|uvicorn)(\.|\Z)"
+    r"(fcntl|ftplib|glob|http|httpx|mmap|multiprocessing|obstore|os|prometheus_client|psycopg|ray|redis|requests|shutil|signal|smtplib|socket|sqlalchemy|sqlite3|ssl"
+    r"|subprocess|sys|tempfile|threading|time|torch|tomllib|urllib(?!\.parse)|uvicorn)(\.|\Z)"
 )
 OUTSIDE_CALLS = re.compile(
     r"(exists|glob|is_dir|is_file|iterdir|mkdir|now|open|read_bytes|read_text|rglob|savez|stat|today|touch|unlink|utcnow|write_bytes"

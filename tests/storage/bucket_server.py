@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
+
 BUCKET = "feed"
 KEY, SECRET = "paretune-test", "hush-4711-do-not-print"
-_IDENTITIES = (
-    '{"identities": [{"name": "t", "credentials": [{"accessKey": "%s", "secretKey": "%s"}],'
-    ' "actions": ["Read", "Write", "List", "Tagging"]}]}' % (KEY, SECRET)
-)
+_IDENTITY = {"name": "t", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Read", "Write", "List", "Tagging"]}
 
 
 def program() -> str | None:
@@ -31,9 +29,18 @@ class BucketServer:
     """The server with one bucket; it keeps what it is given in a folder."""
 
     def __init__(self, folder: Path, *, patience_s: float = 120) -> None:
-        names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
+        names = (
+            "master.port",
+            "master.port.grpc",
+            "volume.port",
+            "volume.port.grpc",
+            "filer.port",
+            "filer.port.grpc",
+            "s3.port",
+            "s3.port.grpc",
+        )
         ports = dict(zip(names, free_ports(len(names)), strict=True))
-        (folder / "identities.json").write_text(_IDENTITIES, encoding="utf-8")
+        (folder / "identities.json").write_text(json.dumps({"identities": [_IDENTITY]}), encoding="utf-8")
         self.port = ports["s3.port"]
         self.url = f"http://127.0.0.1:{self.port}"
         command = [str(program()), f"-logdir={folder}", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
@@ -48,11 +55,8 @@ class BucketServer:
 
     def _answers(self, url: str, statuses: set[int], until: float, *, method: str = "GET") -> None:
         while True:
-            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                try:
-                    status = urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=5).status
-                except urllib.error.HTTPError as error:
-                    status = error.code
+            with suppress(httpx.TransportError):
+                status = httpx.request(method, url, timeout=5).status_code
                 if status in statuses:
                     return
             if time.monotonic() > until or self._process.poll() is not None:
@@ -67,10 +71,13 @@ class BucketServer:
 
 
 class Line:
-    """Passes bytes on to the server, counts those that come back, and is cut after some number of them, or of those sent there."""
+    """Passes bytes on to the server, counts them, and is cut after some number of those that come back, or of those sent there.
 
-    def __init__(self, port: int, *, most_down: float = float("inf"), most_up: float = float("inf")) -> None:
-        self.down, self.up = 0, 0
+    With `mute` it is not cut: it says nothing any more, and connections stay open.
+    """
+
+    def __init__(self, port: int, *, most_down: float = float("inf"), most_up: float = float("inf"), mute: bool = False) -> None:
+        self.down, self.up, self._mute = 0, 0, mute
         self._most_down, self._most_up, self._port = most_down, most_up, port
         self._open: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -101,6 +108,8 @@ class Line:
                 else:
                     self.up += len(data)
                 if self.down > self._most_down or self.up > self._most_up:
+                    if self._mute:
+                        continue
                     self.cut()
                     return
                 target.sendall(data)

@@ -67,7 +67,12 @@ def test_bytes_are_read_back_and_missing_files_and_folders_are_told(folder: Wher
 
 def test_the_files_of_a_log_are_those_of_its_folder_and_its_day_folders(folder: Where) -> None:
     days = ("day=2026-02-15", "day=2026-02-16")
-    for name in (*(f"{day}/part-0.parquet" for day in days), f"{days[0]}/.hidden.parquet", f"{days[0]}/_note.parquet", f"{days[0]}/notes.txt"):
+    for name in (
+        *(f"{day}/part-0.parquet" for day in days),
+        f"{days[0]}/.hidden.parquet",
+        f"{days[0]}/_note.parquet",
+        f"{days[0]}/notes.txt",
+    ):
         put(folder / name, b"x")
     put(folder / "_join/rejected/part-1.parquet", b"x")
     put(folder / "loose.parquet", b"x")
@@ -115,7 +120,9 @@ def test_a_joined_log_is_the_same_everywhere_and_joining_again_adds_nothing(fold
     before = sorted(map(str, parquet_below(folder)))
     joined(tmp_path, folder)
     assert len(read_log(folder, CONFIG)) == 60
-    assert [name for name in sorted(map(str, parquet_below(folder))) if "_join" not in name] == [name for name in before if "_join" not in name]
+    assert [name for name in sorted(map(str, parquet_below(folder))) if "_join" not in name] == [
+        name for name in before if "_join" not in name
+    ]
     assert log_days(folder, CONFIG) == [20_500, 20_501, 20_502]
 
 

@@ -41,8 +41,8 @@ def export(
       paretune export runs/latest knee --output bundles/knee
       paretune export runs/latest "alpha 0.5" --output bundles/half --json
     """
-    from paretune.serving.bundle import SUMS
     from paretune.storage.copies import fetched, kept
+    from paretune.value.bundle import SUMS
 
     folder = output or run / "bundle"
     with fetched(run) as swept, kept(folder, last=SUMS) as local:

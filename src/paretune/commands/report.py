@@ -27,7 +27,7 @@ def report(
     from paretune.report.archive import FIGURES, PAGE, load_run, publish_report
     from paretune.storage.copies import kept
 
-    with kept(run, last=PAGE) as folder:
+    with kept(run, last=PAGE, there=True) as folder:
         publish_report(load_run(folder), folder, title=title)
     if as_json:
         show_json({"report": run / PAGE, "figures": run / FIGURES})

@@ -123,11 +123,15 @@ def _fits(parts: Sequence[str], pattern: str) -> bool:
 
 def _read(file: Where) -> pl.DataFrame:
     try:
-        source = file if isinstance(file, Path) else io.BytesIO(read_bytes(file))
+        source: Path | io.BytesIO
+        if isinstance(file, Path):
+            source, size = file, file.stat().st_size
+        else:
+            content = read_bytes(file)
+            source, size = io.BytesIO(content), len(content)
         if file.name.endswith(".parquet"):
             return pl.read_parquet(source, glob=False, hive_partitioning=False)
-        empty = not file.stat().st_size if isinstance(file, Path) else not source.getbuffer()
-        return pl.DataFrame() if empty else pl.read_ndjson(source, infer_schema_length=None)
+        return pl.read_ndjson(source, infer_schema_length=None) if size else pl.DataFrame()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LogError(f"{file} cannot be read: {reason}", hint="write it whole (temporary name, then rename), or move it away") from error

@@ -33,13 +33,13 @@ def fetched(folder: Where) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="paretune-") as temporary:
         local = Path(temporary) / folder.name
-        if not _fetch(folder, local):
-            raise NotFoundError(f"there is nothing at {folder}", hint="check the name of the folder")
-        yield local
+        _required(_fetch(folder, local), folder)
+        with _spoken_of_as(folder, local):
+            yield local
 
 
 @contextmanager
-def kept(folder: Where, *, last: str) -> Iterator[Path]:
+def kept(folder: Where, *, last: str, there: bool = False) -> Iterator[Path]:
     """Give a folder on disk to write to, and send what changed in it to the place once that is done; a path is given as it is.
 
     What is at the place already is fetched first. Nothing is sent where the work fails.
@@ -47,31 +47,48 @@ def kept(folder: Where, *, last: str) -> Iterator[Path]:
     Args:
         folder: that is wanted.
         last: the file without which the folder is not whole; it is taken away first and sent last, if it changed.
+        there: whether something must be at the place already.
 
     Raises:
+        NotFoundError: nothing is.
         UnreachableError: the storage does not answer; the message says where the folder is on disk.
     """
     if isinstance(folder, Path):
         yield folder
         return
     root = Path(tempfile.mkdtemp(prefix="paretune-"))
-    local = root / folder.name
-    done = False
+    local, worked = root / folder.name, False
     try:
-        there = _fetch(folder, local)
+        found = _fetch(folder, local)
+        if there:
+            _required(found, folder)
         before = _stamps(local)
-        yield local
-        done = True
-        _send(local, folder, there, before, last=last)
+        with _spoken_of_as(folder, local):
+            yield local
+        worked = True
+        _send(local, folder, found, before, last=last)
+        worked = False
     except ParetuneError as error:
-        if not done:
+        if not worked:
             raise
-        root = Path()  # not to be removed
-        hint = f"{error.hint}; what was made is kept in {local}"
-        raise type(error)(error.args[0], hint=hint) from None
+        raise type(error)(error.args[0], hint=f"{error.hint}; what was made is kept in {local}") from None
     finally:
-        if root != Path():
+        if not worked:
             shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _spoken_of_as(folder: Place, local: Path) -> Iterator[None]:
+    """Let errors name the place instead of its copy."""
+    try:
+        yield
+    except ParetuneError as error:
+        raise type(error)(error.args[0].replace(str(local), str(folder)), hint=error.hint.replace(str(local), str(folder))) from error
+
+
+def _required(found: list[Item], folder: Place) -> None:
+    if not found:
+        raise NotFoundError(f"there is nothing at {folder}", hint="check the name of the folder")
 
 
 def _fetch(folder: Place, local: Path) -> list[Item]:

@@ -123,7 +123,9 @@ def scanned(file: Where) -> pl.LazyFrame:
         return pl.scan_parquet(io.BytesIO(read_bytes(file)), glob=False, hive_partitioning=False)
     _obstore(file.scheme)  # so that a missing extra is told the same way everywhere
     patience = {"connect_timeout": f"{CONNECT_S} seconds", "read_timeout": f"{SILENT_S} seconds", "timeout": f"{_LONGEST.seconds} seconds"}
-    how: dict[str, Any] = {**patience, "allow_http": str(_plain_http()).lower(), "max_retries": RETRIES, "retry_timeout_ms": 1000 * RETRY_S}
+    how: dict[str, Any] = {**patience, "max_retries": RETRIES, "retry_timeout_ms": 1000 * RETRY_S}
+    if file.scheme == "s3" and (endpoint := _endpoint()):  # polars keeps connections by what is named here, not by the environment
+        how |= {"aws_endpoint_url": endpoint, "allow_http": str(_plain(endpoint)).lower()}
     return pl.scan_parquet(str(file), glob=False, hive_partitioning=False, storage_options=how, credential_provider=None)
 
 
@@ -211,7 +213,7 @@ def _in_our_words(error: Exception, place: Place, done: str) -> ParetuneError:
     said = f"answers with status {status}" if status else "does not answer"
     return UnreachableError(
         f"{place} could not be {done}: the storage {said}",
-        hint=f"check the network and the endpoint (AWS_ENDPOINT_URL), then run the command again; it was asked {RETRIES + 1} times",
+        hint="check the network and the endpoint (AWS_ENDPOINT_URL), then run the command again",
     )
 
 
@@ -225,22 +227,29 @@ def _store(scheme: str, bucket: str) -> S3Store | GCSStore | MemoryStore:
     obstore = _obstore(scheme)
     if scheme == "memory":
         return obstore.store.MemoryStore()
+    endpoint = _endpoint() if scheme == "s3" else ""
     how: dict[str, Any] = {
         "client_options": {
-            "allow_http": _plain_http(),
+            "allow_http": _plain(endpoint),
             "connect_timeout": timedelta(seconds=CONNECT_S),
             "read_timeout": timedelta(seconds=SILENT_S),
             "timeout": _LONGEST,
         },
         "retry_config": {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)},
     }
-    return obstore.store.GCSStore(bucket, **how) if scheme == "gs" else obstore.store.S3Store(bucket, **how)
+    if scheme == "gs":
+        return obstore.store.GCSStore(bucket, **how)
+    return obstore.store.S3Store(bucket, **how, **({"endpoint": endpoint} if endpoint else {}))
 
 
-def _plain_http() -> bool:
-    """Say whether the endpoint in use is one without encryption, as servers on one's own machine are."""
-    named = (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"))
-    return next(filter(None, named), "").lower().startswith("http://")
+def _endpoint() -> str:
+    """Return the address of another S3 than Amazon's; empty where none is named."""
+    return next(filter(None, (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))), "")
+
+
+def _plain(endpoint: str) -> bool:
+    """Say whether an address is one without encryption, as those of servers on one's own machine are."""
+    return endpoint.lower().startswith("http://")
 
 
 def _obstore(scheme: str) -> Any:
