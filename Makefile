@@ -41,7 +41,7 @@ bench: $(STAMP) ## every benchmark, at its quick size; writes build/bench/NAME.j
 	@mkdir -p build/bench
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file --quick --json build/bench/$$(basename $$file .py).json; done
 
-docs: $(STAMP) ## the command line's reference docs/cli.md, and a check of every internal link
+docs: $(STAMP) ## the references docs/cli.md and docs/api.md, and a check of every internal link
 	$(BIN)/python docs/build.py
 
 clean: ## remove what make made; the environment too

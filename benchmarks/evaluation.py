@@ -29,7 +29,7 @@ import numpy as np
 
 from paretune.frontier import hull, regions
 from paretune.frontier.alphas import alpha_sums
-from paretune.frontier.hull import hit_intervals, reward_curve
+from paretune.frontier.curve import hit_intervals, residual_curve, reward_curve
 from paretune.frontier.regions import lattice_sums
 from paretune.frontier.sweep import alpha_grid, scalarise, simplex_grid
 from paretune.ope.clusters import user_buckets
@@ -114,7 +114,7 @@ def best_grid(rows: Rows, scalarisations: Floats, *, block: int) -> Floats:
 def exact_curve(rows: Rows) -> Any:
     """Return the curve over all alphas: the part that depends on alpha, of SNIPS and of the anchored lift."""
     hits = hit_intervals(rows.values, rows.action, propensity=rows.propensity, rewards=rows.rewards, expected=rows.expected)
-    return reward_curve(hits), hull.residual_curve(hits)
+    return reward_curve(hits), residual_curve(hits)
 
 
 def exact_lattice(rows: Rows) -> Floats:

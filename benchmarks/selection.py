@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from paretune.frontier.anchor import Anchor, fit_anchor
 from paretune.frontier.assemble import floors_of, signs_of
-from paretune.frontier.evaluate import Anchor, fit_anchor, scalarisations_of
+from paretune.frontier.evaluate import scalarisations_of
 from paretune.frontier.judge import Judge
 from paretune.frontier.lifts import lifts_record, with_production
 from paretune.frontier.references import nearest_grid_action

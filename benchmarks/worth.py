@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from paretune.errors import GateError
+from paretune.frontier.anchor import fit_anchor
 from paretune.frontier.assemble import assemble_front, floors_of, signs_of
-from paretune.frontier.evaluate import fit_anchor, sweep_sums
+from paretune.frontier.evaluate import sweep_sums
 from paretune.frontier.worth import judge_worth
 from paretune.records import Candidates, Log
 from paretune.seeds import stream

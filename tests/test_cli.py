@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -16,25 +15,13 @@ import pytest
 from paretune import cli
 from paretune.cli import main
 from paretune.config import load_config
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_logs"
+from shop import FOUR_AND_TWO, make_shop
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small log of the example, and its paretune.toml."""
-    folder = tmp_path_factory.mktemp("shop")
-    traffic = runpy.run_path(str(EXAMPLE / "make_logs.py"))["day_of_traffic"]
-    for day in range(6):
-        target = folder / "logs" / f"day=2026-03-{day + 1:02d}"
-        target.mkdir(parents=True)
-        traffic(np.random.default_rng(day), 1000).write_parquet(target / "part-0.parquet")
-    assert main(["init", str(EXAMPLE / "weights.yaml"), "--logs", str(folder / "logs"), "-o", str(folder / "paretune.toml")]) == 0
-    text = (folder / "paretune.toml").read_text(encoding="utf-8")
-    (folder / "paretune.toml").write_text(
-        text.replace("train_days = 14", "train_days = 4").replace("hold_out_days = 7", "hold_out_days = 2")
-    )
-    return folder
+    return make_shop(tmp_path_factory.mktemp("shop"), rows=1000, changes=FOUR_AND_TWO)
 
 
 @pytest.fixture

@@ -1,38 +1,18 @@
 """The commands that look into what was learned, as typed: isolate, distil and continuous on a small log of the example."""
 
 import json
-import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paretune.cli import main
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_logs"
+from shop import QUICK, make_shop
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shop")
-    traffic = runpy.run_path(str(EXAMPLE / "make_logs.py"))["day_of_traffic"]
-    for day in range(6):
-        target = folder / "logs" / f"day=2026-03-{day + 1:02d}"
-        target.mkdir(parents=True)
-        traffic(np.random.default_rng(day), 3000).write_parquet(target / "part-0.parquet")
-    assert main(["init", str(EXAMPLE / "weights.yaml"), "--logs", str(folder / "logs"), "-o", str(folder / "paretune.toml")]) == 0
-    text = (folder / "paretune.toml").read_text(encoding="utf-8")
-    for old, new in (
-        ("train_days = 14", "train_days = 4"),
-        ("hold_out_days = 7", "hold_out_days = 2"),
-        ("min_hits = 100", "min_hits = 5"),
-        ('model = "auto"', 'model = "ridge"'),
-        ("replicates = 1000", "replicates = 100"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    (folder / "paretune.toml").write_text(text, encoding="utf-8")
-    return folder
+    return make_shop(tmp_path_factory.mktemp("shop"), rows=3000, changes=QUICK)
 
 
 @pytest.fixture

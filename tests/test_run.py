@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from teams import together
 
 from paretune import run
 from paretune.cli import main
@@ -17,6 +18,8 @@ from paretune.logs.parquet import log_days, read_log
 from paretune.report.archive import load_run, save_run
 from paretune.report.contents import Findings, report_sections
 from paretune.run import Window, anchor_of, checked_bundle, earlier_model, sweep_logs, train_model, window
+from paretune.scale import crew
+from paretune.value.lessons import training_log
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_logs"
 COLUMNS = {"request_id": "impression_id", "user": "user_id", "cohort": "segment", "weights": "served_weights"}
@@ -179,7 +182,8 @@ def test_other_rows_with_candidates_are_read_too_but_not_more_than_four_for_each
     assert main(["simulate", "logs", "--days", "2", "--requests", "600", "--explore", "0.1"]) == 0
     config, logs = load_config("paretune.toml"), Path("logs")
     days = tuple(log_days(logs, config))
-    assert not run.production_listed(logs, config, days)
+    explored_rows = int(read_log(logs, config, days=days).explored.sum())
+    assert len(training_log(logs, config, days=days)) == explored_rows
     for file in sorted(logs.rglob("*.parquet")):
         table, explored = pl.read_parquet(file, hive_partitioning=False), pl.col("reason") == "EXPLORE"
         some = table.filter(explored).head(1)
@@ -188,15 +192,18 @@ def test_other_rows_with_candidates_are_read_too_but_not_more_than_four_for_each
             for name in ("candidate_ids", "candidate_scores")
         ]
         table.with_columns(*filled).write_parquet(file)
-    assert run.production_listed(logs, config, days)
-    read = run.listed_rows(logs, config, days)
-    explored_rows = int(read_log(logs, config, days=days).explored.sum())
+    read = training_log(logs, config, days=days)
     assert int(read.explored.sum()) == explored_rows
     assert len(read) == 5 * explored_rows
     assert read.candidates is not None
     assert (np.diff(read.candidates.offsets) > 0).all()
     read_by = []
-    monkeypatch.setattr(run, "fit", lambda log, *_, **__: read_by.append(len(log)))
+    monkeypatch.setattr(crew, "fit", lambda log, *_, **__: read_by.append(len(log)))
     monkeypatch.setattr(run, "save_model", lambda *_, **__: None)
     train_model(logs, config, tmp_path / "model", days=days)
     assert read_by == [len(read)]
+    shares = together(3, lambda team: training_log(logs, config, days=days, team=team))
+    everybody = np.concatenate([part.request for part in shares])
+    assert len(np.unique(everybody)) == len(everybody)  # no row is read twice
+    assert sum(int(part.explored.sum()) for part in shares) == explored_rows
+    assert all({*part.day.tolist()} == {*days} for part in shares)  # every member sees every day

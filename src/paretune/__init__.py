@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paretune.config import Config, dump_config, load_config
     from paretune.errors import ParetuneError
+    from paretune.exchange.obp import from_obp, to_obp
+    from paretune.frontier.anchor import fit_anchor
     from paretune.frontier.archive import load_front, save_front
-    from paretune.frontier.evaluate import fit_anchor, sweep
+    from paretune.frontier.evaluate import sweep
     from paretune.frontier.front import Front
     from paretune.logs.inspection import check_log
     from paretune.logs.parquet import log_days, read_log, scan_log
@@ -37,7 +39,8 @@ _PLACES = {
     "check_log": "paretune.logs.inspection",
     "dump_config": "paretune.config",
     "fit": "paretune.value.train",
-    "fit_anchor": "paretune.frontier.evaluate",
+    "fit_anchor": "paretune.frontier.anchor",
+    "from_obp": "paretune.exchange.obp",
     "load_bundle": "paretune.serving.bundle",
     "load_config": "paretune.config",
     "load_front": "paretune.frontier.archive",
@@ -52,6 +55,7 @@ _PLACES = {
     "sweep": "paretune.frontier.evaluate",
     "sweep_logs": "paretune.run",
     "time_split": "paretune.logs.split",
+    "to_obp": "paretune.exchange.obp",
 }
 
 __all__ = [
@@ -66,6 +70,7 @@ __all__ = [
     "dump_config",
     "fit",
     "fit_anchor",
+    "from_obp",
     "load_bundle",
     "load_config",
     "load_front",
@@ -80,6 +85,7 @@ __all__ = [
     "sweep",
     "sweep_logs",
     "time_split",
+    "to_obp",
 ]
 
 

@@ -1,8 +1,7 @@
 """The command line: which commands there are, and what an error looks like. An edge: the terminal, the exit code.
 
 The rule: an error of ours is one message with a hint on standard error and its own exit code; anything else is exit 1 and a way to
-see more. Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 gate failed, 5 service unreachable,
-130 interrupted.
+see more. Exit codes: see EXIT_CODES; each error says its own (errors.py).
 """
 
 from __future__ import annotations
@@ -19,16 +18,20 @@ from paretune.commands.calibrate import calibrate
 from paretune.commands.check import check
 from paretune.commands.console import console
 from paretune.commands.continuous import continuous
+from paretune.commands.convert import convert
 from paretune.commands.demo import demo
 from paretune.commands.distil import distil
+from paretune.commands.doctor import doctor
 from paretune.commands.export import export
 from paretune.commands.guard import guard
 from paretune.commands.headroom import headroom
 from paretune.commands.history import audit, diff, history
+from paretune.commands.import_logs import import_
 from paretune.commands.init import init
 from paretune.commands.isolate import isolate
 from paretune.commands.join import join
 from paretune.commands.ledger import ledger
+from paretune.commands.migrate import migrate
 from paretune.commands.monitor import monitor
 from paretune.commands.on_disk import Command
 from paretune.commands.plan import plan
@@ -48,13 +51,21 @@ from paretune.commands.version import version
 from paretune.commands.worth import worth
 from paretune.errors import ParetuneError
 
+EXIT_CODES = {
+    0: "done",
+    1: "unexpected",
+    2: "usage or configuration",
+    3: "data rejected",
+    4: "the data cannot tell or a rule says no",
+    5: "unreachable",
+    130: "interrupted",
+}
 TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors show where they come from
 
 app = typer.Typer(
     name="paretune",
     help="Personal utility weights for multi-task rankers: explore a little, learn the value of weights, choose from an honest front.",
-    epilog="Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data rejected, 4 the data cannot tell or a rule says no, "
-    "5 unreachable, 130 interrupted.",
+    epilog=f"Exit codes: {', '.join(f'{code} {meaning}' for code, meaning in EXIT_CODES.items())}.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -63,6 +74,7 @@ app = typer.Typer(
 COMMANDS = (
     demo,
     init,
+    import_,
     check,
     surface,
     headroom,
@@ -77,7 +89,9 @@ COMMANDS = (
     calibrate,
     distil,
     export,
+    convert,
     plan,
+    migrate,
     publish,
     approve,
     activate,
@@ -101,10 +115,11 @@ COMMANDS = (
     continuous,
     rehearse,
     report,
+    doctor,
     version,
 )  # in the order of the journey
 for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"), cls=Command)(command)
+    app.command(command.__name__.strip("_").replace("_", "-"), cls=Command)(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -279,6 +279,9 @@ class Config(Section):
 def load_config(path: str | Path) -> Config:
     """Return the configuration in a TOML file.
 
+    Args:
+        path: of the file, see `paretune init`.
+
     Raises:
         ConfigError: the file is missing, is not TOML, holds an unknown key or a value out of range; the message names key and file.
     """
@@ -313,7 +316,11 @@ def parse_config(raw: dict[str, Any], *, source: str = "configuration") -> Confi
 
 
 def dump_config(config: Config) -> str:
-    """Return the configuration as TOML that `load_config` reads back to an equal record."""
+    """Return the configuration as TOML that `load_config` reads back to an equal record.
+
+    Args:
+        config: to be written; `paretune init` writes one with a comment on each key.
+    """
     return tomlkit.dumps(config.model_dump(mode="json", exclude_none=True))
 
 

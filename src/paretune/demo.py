@@ -39,6 +39,7 @@ from paretune.sim.traffic import write_logs
 from paretune.sim.truth import Truth, true_lifts
 from paretune.sim.world import World, open_world
 from paretune.surface.contribution import engagement_bins, weight_range_curve
+from paretune.value.atomic import write_whole
 from paretune.value.bundle import load_model
 
 TRAIN_DAYS, HOLD_OUT_DAYS, TEST_DAYS = 14, 7, 7
@@ -327,6 +328,4 @@ def _claim(folder: Path, plan: dict[str, object]) -> list[str]:
 
 def _mark(folder: Path, plan: dict[str, object], done: list[str] | None) -> None:
     """Note how far the run is; None = it ended."""
-    temporary = folder / f".{MARKER}.tmp"
-    temporary.write_text(json.dumps({"plan": plan, "done": done}, indent=1), encoding="utf-8")
-    temporary.replace(folder / MARKER)
+    write_whole(folder / MARKER, json.dumps({"plan": plan, "done": done}, indent=1).encode())

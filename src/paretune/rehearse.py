@@ -17,16 +17,18 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import GateError
-from paretune.experiment.guarding import Memory, seen_lifts
+from paretune.experiment.earned import seen_lifts
+from paretune.experiment.guarding import Memory
 from paretune.experiment.ledger import Ledger, kept_ledger
 from paretune.experiment.promises import latest_of
 from paretune.experiment.stepping import acted, looked
-from paretune.experiment.watch import AUTOMAT, Situation, Step
+from paretune.experiment.watch import Situation, Step
 from paretune.frontier.verdict import CONFIRMED, PROMISING
 from paretune.logs.parquet import scan_log
 from paretune.monitor.verdict import judge
 from paretune.monitor.watch import take_reference, take_window, watched
-from paretune.policy.changes import numbers_in
+from paretune.policy.audit import AUTOMAT
+from paretune.policy.changes import arm_name, numbers_in
 from paretune.policy.registry import Registry
 from paretune.policy.rows import Registered
 from paretune.ports import Progress, ValueModel, silent
@@ -267,7 +269,7 @@ class Operation:
 
     def read_out(self, number: int) -> None:
         """Record what users were seen to do under a policy beside what was promised; days of an incident are left out."""
-        seen, users, days = seen_lifts(self.logs, self.config, f"policy-{number}", self._periods(number))
+        seen, users, days = seen_lifts(self.logs, self.config, arm_name(number), self._periods(number))
         told = json.dumps([asdict(one) for one in seen], sort_keys=True)
         version = next(one.version for one in self.registry.history() if number in numbers_in(self.registry.plan(one.version)))
         fingerprint = hashlib.sha256(told.encode()).hexdigest()
@@ -324,7 +326,7 @@ class Operation:
         """Keep how the policy's arm chooses, and what an incident would be."""
         policy = next(one for one in found.front.policies if one.name == registered.policy.policy)
         lineup = line_up(self.world, [policy], model=model, scale=found.scale)
-        self.choosers[f"policy-{registered.number}"] = chooser(lineup, 0)
+        self.choosers[arm_name(registered.number)] = chooser(lineup, 0)
         self._incident = Incident(len(self.world.objectives) - 1, self.script.rise * float(found.front.lifts.production[-1]))
 
 

@@ -18,25 +18,25 @@ import numpy as np
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
+from paretune.frontier.anchor import ANCHOR_ROWS, Anchor, AnchorFit, wants_replay
 from paretune.frontier.archive import CURVE, FRONT
 from paretune.frontier.assemble import assemble_front
-from paretune.frontier.evaluate import ANCHOR_ROWS, Anchor, fit_anchor, sweep_sums, wants_replay, with_proposals
-from paretune.frontier.hull import lift_curve
+from paretune.frontier.curve import lift_curve
+from paretune.frontier.evaluate import wants_lists, with_proposals
 from paretune.logs.checks import LogCheck
 from paretune.logs.files import log_files
-from paretune.logs.inspection import check_log
-from paretune.logs.parquet import day_name, file_schema, log_days, read_log, scan_log
+from paretune.logs.parquet import day_name, log_days, scan_log
+from paretune.logs.parts import has_candidates
 from paretune.logs.split import time_split
-from paretune.ports import Progress, ValueModel, silent
+from paretune.ports import Progress, ValueModel, part_of, silent
 from paretune.records import Floats, Log
 from paretune.report.archive import MODEL, publish_report, save_run
 from paretune.report.contents import Findings
+from paretune.scale.crew import LOCAL, Crew
 from paretune.seeds import stream
 from paretune.storage.place import Where
 from paretune.surface.contribution import head_contribution
 from paretune.value.bundle import load_model, save_model
-from paretune.value.origin import PRODUCTION_PER_EXPLORED
-from paretune.value.train import fit
 
 SAMPLE_REQUESTS = 5000  # exploration rows whose candidates speak for the heads
 TAUGHT_BY = "taught_by.json"  # beside a run's model: which files of the log it was trained on
@@ -62,39 +62,9 @@ def window(logs: Where, config: Config) -> Window:
     return Window(*time_split(days, train_days=evaluation.train_days, hold_out_days=evaluation.hold_out_days))
 
 
-def has_candidates(logs: Where, config: Config) -> bool:
-    """Say whether the first file of a log has candidate columns."""
-    schema, _ = file_schema(log_files(logs, config)[0])
-    names = config.logs.columns
-    return names.candidate_ids in schema and names.candidate_scores in schema
-
-
-def production_listed(logs: Where, config: Config, days: tuple[int, ...]) -> bool:
-    """Say whether rows that did not explore carry candidates, as the first part of a log tells."""
-    first = next(scan_log(logs, config, days=days, candidates=True), None)
-    return first is not None and first.candidates is not None and bool(((np.diff(first.candidates.offsets) > 0) & ~first.explored).any())
-
-
-def listed_rows(logs: Where, config: Config, days: tuple[int, ...], *, progress: Progress = silent) -> Log:
-    """Return the exploration rows of some days, and up to four times as many others with candidates, from which replay is distilled."""
-    parts, explored, others = [], 0, 0
-    for part in scan_log(logs, config, days=days, candidates=True, progress=progress):
-        explored += int(part.explored.sum())
-        listed = np.zeros(len(part), np.bool_) if part.candidates is None else np.diff(part.candidates.offsets) > 0
-        more = np.flatnonzero(listed & ~part.explored)[: max(0, PRODUCTION_PER_EXPLORED * explored - others)]
-        others += len(more)
-        parts.append(part.take(np.sort(np.concatenate([np.flatnonzero(part.explored), more]))))
-    return Log.concat(parts)
-
-
 def is_run(folder: Path) -> bool:
     """Say whether a folder holds a run rather than logs."""
     return (folder / FRONT).is_file()
-
-
-def part_of(progress: Progress, start: float, end: float) -> Progress:
-    """Return a progress that moves the given one from start to end."""
-    return lambda share, doing: progress(start + (end - start) * share, doing)
 
 
 def files_taught(logs: Where, config: Config, days: tuple[int, ...]) -> bytes:
@@ -124,6 +94,7 @@ def train_model(
     days: tuple[int, ...],
     model: str | None = None,
     seed: int = 0,
+    crew: Crew = LOCAL,
     progress: Progress = silent,
 ) -> ValueModel:
     """Train on some days of a log, save the model as `folder`, and return it; a killed run goes on from `folder`.checkpoint.
@@ -135,6 +106,7 @@ def train_model(
         days: since 1970-01-01.
         model: a kind, in place of `training.model`.
         seed: of the fit.
+        crew: who reads the log and fits.
         progress: told of reading and of epochs.
 
     Raises:
@@ -144,14 +116,7 @@ def train_model(
     """
     config = with_model(config, model)  # the artefact then says what it was asked to be
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    replayed = config.training.model in {"auto", "best", "replay"} and has_candidates(logs, config)
-    explored_only = replayed and config.training.model != "best"  # other kinds than replay learn from production rows too
-    reading = part_of(progress, 0, 0.2)
-    if explored_only and production_listed(logs, config, days):
-        log = listed_rows(logs, config, days, progress=reading)
-    else:
-        log = read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=reading)
-    fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
+    fitted = crew.fit(logs, config, days=days, seed=seed, checkpoint=checkpoint, progress=progress)
     save_model(fitted, folder, extra={TAUGHT_BY: files_taught(logs, config, days)})  # type: ignore[arg-type]
     if checkpoint.is_dir():
         shutil.rmtree(checkpoint)
@@ -177,7 +142,9 @@ def earlier_model(folder: Path, logs: Where, config: Config, days: Window, *, se
     return model if origin.config == config and origin.seed == seed and taught == files_taught(logs, config, days.train) else None
 
 
-def train_or_reuse(logs: Where, config: Config, folder: Path, *, days: Window, seed: int = 0, progress: Progress = silent) -> ValueModel:
+def train_or_reuse(
+    logs: Where, config: Config, folder: Path, *, days: Window, seed: int = 0, crew: Crew = LOCAL, progress: Progress = silent
+) -> ValueModel:
     """Return the model in a folder where it was trained with this configuration and seed on these days of these files; else train it there.
 
     Raises:
@@ -185,7 +152,7 @@ def train_or_reuse(logs: Where, config: Config, folder: Path, *, days: Window, s
         DataError: the days hold no exploration rows.
     """
     fitted = earlier_model(folder, logs, config, days, seed=seed)
-    return train_model(logs, config, folder, days=days.train, seed=seed, progress=progress) if fitted is None else fitted
+    return train_model(logs, config, folder, days=days.train, seed=seed, crew=crew, progress=progress) if fitted is None else fitted
 
 
 def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:
@@ -216,16 +183,14 @@ def anchor_of(logs: Where, config: Config, *, days: tuple[int, ...], progress: P
         DataError: an objective never earned anything.
     """
     replayed = wants_replay(config) and has_candidates(logs, config)
-    parts, produced, listed = [], 0, 0
+    running = AnchorFit(config)
     for done, day in enumerate(reversed(days)):
-        for part in scan_log(logs, config, days=[day], candidates=replayed, explored_only=produced >= ANCHOR_ROWS):
-            parts.append(part)
-            produced += int(part.produced.sum())
-            listed += 0 if part.candidates is None else int((part.explored & (np.diff(part.candidates.offsets) > 0)).sum())
+        for part in scan_log(logs, config, days=[day], candidates=replayed, explored_only=running.produced >= ANCHOR_ROWS):
+            running.add(part)
         progress((done + 1) / len(days), "what production is worth")
-        if produced >= ANCHOR_ROWS and (not replayed or listed >= ANCHOR_ROWS):
+        if running.produced >= ANCHOR_ROWS and (not replayed or running.listed >= ANCHOR_ROWS):
             break
-    return fit_anchor(Log.concat(parts), config)
+    return running.solve()
 
 
 def sample_candidates(logs: Where, config: Config, *, requests: int = SAMPLE_REQUESTS, progress: Progress = silent) -> tuple[Log, Floats]:
@@ -271,6 +236,7 @@ def sweep_logs(
     seed: int = 0,
     halves: bool = False,
     draw: bool = True,
+    crew: Crew = LOCAL,
     progress: Progress = silent,
 ) -> Findings:
     """Check a log, train what is missing, sweep the held-out days, save the run and its report in a folder, and return what was found.
@@ -284,6 +250,7 @@ def sweep_logs(
         seed: of training and bootstrap.
         halves: choose on one half of the users, report on the other.
         draw: write report and pictures too; without, only what they are drawn from.
+        crew: who does the passes over the whole log.
         progress: told of all steps.
 
     Raises:
@@ -292,19 +259,18 @@ def sweep_logs(
         ConfigError: the bundle does not fit, or no such kind of model.
         GateError: the data cannot tell.
     """
-    check = check_log(logs, config, progress=part_of(progress, 0, 0.15))
+    check = crew.check(logs, config, progress=part_of(progress, 0, 0.15))
     refuse_unfit(check, logs)
     days = window(logs, config)
     asked = with_model(config, model)
     told = part_of(progress, 0.15, 0.7)
     if bundle is None:
-        fitted = train_or_reuse(logs, asked, folder / MODEL, days=days, seed=seed, progress=told)
+        fitted = train_or_reuse(logs, asked, folder / MODEL, days=days, seed=seed, crew=crew, progress=told)
     else:
         fitted = checked_bundle(bundle, config, days)
     anchor = anchor_of(logs, config, days=days.train, progress=part_of(progress, 0.7, 0.75))
     anchor = with_proposals(anchor, fitted, next(scan_log(logs, config, days=days.train[-1:])), config)
-    held_out = held_out_rows(logs, config, days, part_of(progress, 0.75, 0.95))
-    sums = sweep_sums(fitted, held_out, config, anchor=anchor)
+    sums = crew.sums(fitted, logs, config, days=days.hold_out, anchor=anchor, progress=part_of(progress, 0.75, 0.95))
     front = assemble_front(sums, config.surface.build(), config, rng=stream(seed, "bootstrap"), halves=halves)
     total = sums.total()
     curve = None if sums.curve is None or not total.has_production else lift_curve(sums.curve, total.produced)
@@ -326,5 +292,5 @@ def contribution_of(logs: Where, config: Config) -> Floats:
 
 def held_out_rows(logs: Where, config: Config, days: Window, progress: Progress = silent) -> Iterator[Log]:
     """Return the rows of the held-out days, with candidates where the estimator reads them."""
-    overlapping = config.evaluation.estimator in {"auto", "overlap", "overlap-replay"} and has_candidates(logs, config)
-    return scan_log(logs, config, days=days.hold_out, candidates=overlapping, progress=lambda share, _: progress(share, "sweeping"))
+    listed = wants_lists(config) and has_candidates(logs, config)
+    return scan_log(logs, config, days=days.hold_out, candidates=listed, progress=lambda share, _: progress(share, "sweeping"))

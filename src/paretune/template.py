@@ -117,6 +117,18 @@ def render_config(config: Config) -> str:
     return f"{HEADER}\n{body.strip()}\n"
 
 
+def guessed_columns(names: Iterable[str]) -> dict[str, str]:
+    """Return which column looks like which fixed column of the schema: fixed -> column, by the names that logs give them."""
+    there = set(names)
+    found = {fixed: next((name for name in (fixed, *others) if name in there), None) for fixed, others in SYNONYMS.items()}
+    return {fixed: name for fixed, name in found.items() if name is not None}
+
+
+def outcome_columns(head: str) -> tuple[str, ...]:
+    """Return the names under which logs carry the event count of a head, likeliest first."""
+    return (f"events_{head}", head, f"{head}_events", f"{head}_count", f"n_{head}", f"count_{head}", f"{head}s", f"num_{head}")
+
+
 def _parts(weights: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     nested = isinstance(weights.get("heads"), Mapping)
     given = {str(key): value for key, value in weights.items()} if nested else {}
@@ -174,7 +186,7 @@ def _objective(
     if name in heads:
         given.setdefault("head", name)
     if "column" not in given:
-        found = [c.name for c in columns or () if c.name in _outcomes(name) and c.kind == "number"]
+        found = [c.name for c in columns or () if c.name in outcome_columns(name) and c.kind == "number"]
         given["column"] = found[0] if found else f"events_{name}"
         if found:
             guessed.append(f"column {found[0]!r} counts the events of objective {name!r}")
@@ -185,19 +197,10 @@ def _objective(
     return given
 
 
-def _outcomes(head: str) -> tuple[str, ...]:
-    """Names under which logs carry the event count of a head, likeliest first."""
-    return (f"events_{head}", head, f"{head}_events", f"{head}_count", f"n_{head}", f"count_{head}", f"{head}s", f"num_{head}")
-
-
 def _fixed_columns(columns: Sequence[Column], n_heads: int, guessed: list[str], unknown: list[str]) -> dict[str, Any]:
-    names, found = {column.name: column for column in columns}, {}
-    for fixed, others in SYNONYMS.items():
-        at = next((name for name in (fixed, *others) if name in names), None)
-        if at is not None:
-            found[fixed] = at
-        if at is not None and at != fixed:
-            guessed.append(f"column {at!r} is taken for {fixed!r}")
+    names = {column.name: column for column in columns}
+    found = guessed_columns(names)
+    guessed += [f"column {at!r} is taken for {fixed!r}" for fixed, at in found.items() if at != fixed]
     for fixed in (*NEEDED, *(() if found.keys() & {"action", "weights"} else ("weights",))):
         if fixed not in found:
             unknown.append(f"logs.columns.{fixed}: no column looks like it; the file has {', '.join(sorted(names))}")
@@ -211,7 +214,7 @@ def _fixed_columns(columns: Sequence[Column], n_heads: int, guessed: list[str], 
 
 
 def _features(columns: Iterable[Column], heads: Mapping[str, float], guessed: list[str], unknown: list[str]) -> dict[str, Any]:
-    outcomes = {name for head in heads for name in _outcomes(head)}
+    outcomes = {name for head in heads for name in outcome_columns(head)}
     features: dict[str, Any] = {"numeric": [], "categorical": [], "embeddings": [], "sequences": []}
     for column in columns:
         name = column.name

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from registries import postgres_schema
 from visits import Stage, wait_for
 
 from paretune.commands.publish import published
@@ -44,16 +43,6 @@ def browser() -> Iterator[Browser]:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
         found.close()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The place of an empty registry."""
-    if request.param == "sqlite":
-        yield str(tmp_path / "paretune.db")
-        return
-    with postgres_schema() as url:
-        yield url
 
 
 @pytest.fixture

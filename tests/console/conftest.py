@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from asking import House
-from registries import Clock, postgres_schema
+from registries import Clock
 
 from paretune.console.accounts import Accounts
 from paretune.console.credentials import Cost, Expiry
@@ -17,16 +17,6 @@ QUICK = Cost(n=1 << 4, r=8, p=1)
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The place of an empty registry."""
-    if request.param == "sqlite":
-        yield str(tmp_path / "paretune.db")
-        return
-    with postgres_schema() as url:
-        yield url
 
 
 @pytest.fixture

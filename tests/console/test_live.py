@@ -6,16 +6,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from paretune.console.fronts import surface_of
 from paretune.console.live import Counted, Sample, between
 from paretune.console.pictures import live_specifications
-from paretune.console.traffic import Traffic, read_metrics
+from paretune.console.traffic import Look, Traffic, read_metrics
 from paretune.errors import ConfigError
 from paretune.serving.decide import Decision, Reason
 from paretune.serving.health import RuntimeState
@@ -85,13 +87,19 @@ class _Service(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
+@contextmanager
+def serving(handler: type[_Service]) -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture
 def service() -> Iterator[tuple[str, type[_Service]]]:
     handler = type("Handler", (_Service,), {})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", handler
-        server.shutdown()
+    with serving(handler) as address:
+        yield address, handler
 
 
 def test_services_are_asked_and_the_silent_ones_named(service: tuple[str, type[_Service]]) -> None:
@@ -117,6 +125,45 @@ def test_services_are_asked_and_the_silent_ones_named(service: tuple[str, type[_
     for strange in ("paretune_plan_version +Inf\n", "paretune_decisions_total NaN\n"):
         handler.text = strange
         assert traffic.ask().silent == (address, silent)
+
+
+def test_services_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paretune.console.traffic.DEADLINE_S", 20.0)
+    both = threading.Barrier(2)
+
+    class Waiting(_Service):
+        """Answers once the other was asked too."""
+
+        text = metrics(1, 0)
+
+        def do_GET(self) -> None:
+            """Wait for the other."""
+            both.wait(10)
+            super().do_GET()
+
+    with serving(Waiting) as one, serving(Waiting) as other:
+        assert Traffic([one, other]).ask().silent == ()
+
+
+def test_the_deadline_is_of_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paretune.console.traffic.DEADLINE_S", 0.5)
+    gone = threading.Event()
+
+    class Dripping(_Service):
+        """Sends a byte now and then, and never ends."""
+
+        def do_GET(self) -> None:
+            """Drip until nobody listens."""
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while not gone.wait(0.05):
+                    self.wfile.write(b"#")
+
+    with serving(Dripping) as address:
+        sample = Traffic([address]).ask()
+        gone.set()
+    assert sample.silent == (address,)
 
 
 def test_services_are_asked_by_one_thread_however_many_pages_are_opened_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +206,20 @@ def test_the_last_look_of_the_guardrails_is_read_and_a_torn_one_is_none(tmp_path
     assert (look.plan, look.action, look.guardrails[0].state) == (3, "kill", "breached")
     file.write_text(json.dumps(told)[:40])
     assert Traffic(guardrails=file).look() is None
+
+
+def test_a_look_is_stale_when_no_look_has_succeeded_for_too_long() -> None:
+    look = Look(
+        at_us=10_000_000_000, plan=3, action="keep", reasons=(), users=700, guardrails=(), saw_us=9_000_000_000, silent_s=600, every_s=60
+    )
+
+    def unseen(now_s: float, one: Look) -> float | None:
+        return Traffic(wall_clock=lambda: now_s).unseen_s(one)
+
+    assert unseen(9_660, look) is None
+    assert unseen(9_661, look) == 661
+    assert unseen(10_600, replace(look, saw_us=0)) is None  # of a guard that does not say when it last saw something: when it looked
+    assert unseen(10_700, replace(look, saw_us=0)) == 700
 
 
 def test_scattered_actions_are_no_grid_and_are_not_made_one() -> None:

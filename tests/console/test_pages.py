@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from asking import PEOPLE, House
-from fronts import CONSTRAINED, KNEE, publish_front, with_hides
+from fronts import CONSTRAINED, KNEE, STATIC_BEST, publish_front, with_hides
 
 from paretune.console import paper
 from paretune.console.api import PREFIX
@@ -17,6 +17,8 @@ from paretune.console.guard import Guarded
 from paretune.console.pages import pages
 from paretune.console.paper import is_local
 from paretune.console.traffic import Traffic
+from paretune.policy.audit import AUTOMAT
+from paretune.policy.states import Rules
 
 # path -> least role; None = anybody. By hand.
 TABLE = {
@@ -279,12 +281,81 @@ def test_what_the_guardrails_did_is_said_where_people_look(tmp_path: Path) -> No
     one = {"name": "hide", "state": "breached", "value": 0.4, "low": 0.1, "high": 0.8, "limit": 0.02}
     told = {"at_us": 1, "plan": 1, "action": "kill", "reasons": ["hide: +40 %"], "users": 700, "guardrails": [one]}
     file.write_text(json.dumps(told))
-    house = House(str(tmp_path / "r.db"), {"traffic": Traffic(guardrails=file)}).people()
+    house = House(str(tmp_path / "r.db"), {"traffic": Traffic(guardrails=file, wall_clock=lambda: 30.0)}).people()
     operated(house)
-    house.registry.kill(by="guardrails", note="hide: +40 %")
+    house.registry.kill(by=AUTOMAT, note="hide: +40 %")
     client = house.session("vera")
     assert "The guardrails stepped back:</strong> hide: +40 %" in client.get("/").text
     live = client.get("/live").text
+    assert "Nobody" not in live
+    assert "Unwatched" not in live
     assert "+40.00 % (+10.00 … +80.00)" in live
     assert '<span class="badge bad">breached</span>' in live
     house.close()
+
+
+def test_the_live_page_warns_when_nobody_watches(tmp_path: Path) -> None:
+    file, clock = tmp_path / "guard.json", [1_000.0]
+    traffic = Traffic(guardrails=file, wall_clock=lambda: clock[0])
+    house = House(str(tmp_path / "r.db"), {"traffic": traffic}).people()
+    client = house.session("vera")
+    assert "Nobody is known to watch" in client.get("/live").text
+    told = {"at_us": 1_000_000_000, "saw_us": 940_000_000, "silent_s": 600.0, "every_s": 60.0, "plan": 1, "action": "keep", "reasons": []}
+    file.write_text(json.dumps({**told, "users": 0, "guardrails": [], "unwatched": ["the objectives of policy-1"]}))
+    now = client.get("/live/now").text
+    assert "Nobody" not in now
+    assert "<strong>Unwatched</strong>: the objectives of policy-1." in now
+    clock[0] = 940 + 25 * 60
+    assert "Nobody has seen what the plan does since 1970-01-01 00:15:40 UTC</strong>, 25 minutes ago" in client.get("/live/now").text
+    file.write_text("{")
+    assert "Nobody is known to watch" in client.get("/live/now").text
+    house.close()
+
+
+def test_the_way_back_survives_a_session_that_ends_and_is_never_too_long(small: House) -> None:
+    page = "https://console.example/fronts/abc?step=3&compared=6"
+    part = small.client().get("/fronts/abc/dial?step=4", headers={"hx-request": "true", "hx-current-url": page})
+    assert (part.status_code, part.headers["hx-redirect"]) == (204, "/login?next=%2Ffronts%2Fabc%3Fstep%3D3%26compared%3D6")
+    for strange in ("https://console.example//evil.example", "https://evil.example", "javascript:alert(1)", "https://[", "/a\nb"):
+        answer = small.client().get("/live/now", headers={"hx-request": "true", "hx-current-url": strange})
+        assert answer.headers["hx-redirect"] in {"/login", "/login?next=%2Fab"}, strange
+    long = "/history?" + "x" * 600
+    led = small.client().get(long)
+    answer = small.client().get(led.headers["location"])
+    assert (led.status_code, answer.status_code, 'data-then="/"' in answer.text) == (303, 200, True)
+
+
+def test_the_trail_is_read_a_page_at_a_time(small: House) -> None:
+    for n in range(130):
+        small.registry.set_rules(Rules(evidence_days=n + 1.0), by="root")
+    client, total = small.session("vera"), small.registry.head()[0]
+
+    def shown(place: str) -> tuple[list[int], dict[str, str]]:
+        text = client.get(place).text
+        links = {name: address for address, name in re.findall(r'<a href="(/audit[^"]*)">(Latest|Later|Earlier)</a>', text)}
+        return [int(seq) for seq in re.findall(r'<tr><th scope="row">(\d+)</th>', text)], links
+
+    place, seen = "/audit", []
+    while True:
+        found, links = shown(place)
+        assert len(found) <= 50
+        seen += found
+        if "Earlier" not in links:
+            break
+        place = links["Earlier"]
+    assert seen == list(range(total, 0, -1))
+    later, _ = shown(links["Later"])
+    assert later == list(range(later[-1] + 49, later[-1] - 1, -1))
+    assert links["Latest"] == "/audit"
+    assert client.get("/audit?before=1").status_code == 200
+
+
+def test_a_front_of_which_only_fixed_weights_were_published_is_shown(small: House) -> None:
+    front = publish_front(small.registry, policy=STATIC_BEST)
+    client = small.session("otto")
+    assert f"/fronts/{front}" in client.get("/fronts").text
+    answer = client.get(f"/fronts/{front}")
+    assert (answer.status_code, "Choose a trade-off" in answer.text) == (200, True)
+    assert client.post(f"{PREFIX}/fronts/{front}/choose", json={"policy": CONSTRAINED}).status_code == 404
+    publish_front(small.registry)  # the same front, with a model
+    assert client.post(f"{PREFIX}/fronts/{front}/choose", json={"policy": CONSTRAINED}).status_code == 201

@@ -1,17 +1,18 @@
 """`paretune guard` on a log of what is served: steps back, ramps, holds, and what it leaves in the record."""
 
 import json
+import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 from registries import ANNA, BERT, bundle, document
+from served_plan import DAY_S, START, Served
 
 from paretune.cli import main
-from paretune.config import Config, load_config
-from paretune.errors import ConflictError, ForbiddenError
+from paretune.config import Rollout, load_config
+from paretune.errors import ConflictError
 from paretune.experiment.guarding import Memory
 from paretune.experiment.stepping import acted, looked
 from paretune.experiment.watch import Step
@@ -20,39 +21,13 @@ from paretune.sim import open_world
 from paretune.sim.tested import PlayedArm, fixed, write_test
 from paretune.template import render_config
 
-START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()  # of the world's first day
-DAY_S = 86_400
-
-
-class Served:
-    """A world whose users are served a plan that a registry holds; the arm may favour saves so much that p2p falls."""
-
-    def __init__(self, folder: Path, *, factor: float = 1.0, days: int = 3, **rollout: object) -> None:
-        world = open_world("homefeed", setting="demo", seed=5, objectives=3)
-        config = world.config()
-        settings = {"least_users": 100, "planned_users": 4_000, **rollout}
-        self.config = Config.model_validate(config.model_dump(mode="json") | {"rollout": settings})
-        (folder / "paretune.toml").write_text(render_config(self.config), encoding="utf-8")
-        self.now = START
-        self.registry = Registry(folder / "r.db", clock=lambda: self.now)
-        heads, static = list(world.surface.names), world.surface.static.tolist()
-        served = world.surface.static.copy()
-        served[world.objective_heads[0]] *= factor
-        files = bundle()
-        written = document(None, heads=heads, static=static, weights=served.tolist())
-        self.registry.publish(written, files, by=ANNA)
-        self.registry.approve(1, by=BERT)
-        self.registry.activate(1, share=0.5, control=0.25, by=ANNA)
-        arms = [PlayedArm("policy-1", 0.5, fixed(world, served)), PlayedArm("control", 0.25)]
-        self.logs = folder / "logs"
-        write_test(world, self.logs, arms, days=range(days), requests_per_day=5_000, seed=6)
-        self.now = START + days * DAY_S
-        self.words = ["guard", str(self.logs), "--registry", str(folder / "r.db"), "-c", str(folder / "paretune.toml")]
-
 
 def test_a_policy_that_harms_is_killed_with_the_evidence_in_the_trail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     served = Served(tmp_path, factor=1.9)
-    assert main([*served.words, "--dry-run", "--json"]) == 4
+    assert main([*served.words, "--dry-run", "--json", "--metrics", str(tmp_path / "guard.prom")]) == 4
+    exported = (tmp_path / "guard.prom").read_text(encoding="utf-8")
+    for line in ('guard_action{action="kill"} 1.0', 'guardrail_state{guardrail="p2p",state="breached"} 1.0', "guard_plan_version 1.0"):
+        assert f"paretune_{line}\n" in exported, line
     told = json.loads(capsys.readouterr().out)
     assert (told["action"], told["became"]) == ("kill", None)
     assert [one["state"] for one in told["guardrails"] if one["name"] == "p2p"] == ["breached"]
@@ -103,9 +78,11 @@ def test_a_policy_that_harms_nothing_is_ramped_after_its_time_and_not_before(tmp
 def test_a_plan_that_came_meanwhile_is_not_touched(tmp_path: Path) -> None:
     served = Served(tmp_path, days=1)
     situation, number, _ = looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=served.now)
-    with pytest.raises(ConflictError, match="came into force while plan 0 was looked at"):
-        acted(served.registry, Step("kill", ("p2p",)), number=number, situation=replace(situation, version=0))
-    assert served.registry.version() == 1
+    served.registry.ramp(1, share=0.6, by=ANNA)
+    for action in ("kill", "rollback", "ramp"):
+        with pytest.raises(ConflictError, match="plan 2 came into force meanwhile, where plan 1 was"):
+            acted(served.registry, Step(action, ("p2p",)), number=number, situation=replace(situation, next_share=1.0))  # type: ignore[arg-type]
+    assert served.registry.version() == 2
 
 
 def test_fallbacks_lateness_and_silence_are_seen_in_the_spool(tmp_path: Path) -> None:
@@ -127,6 +104,49 @@ def test_fallbacks_lateness_and_silence_are_seen_in_the_spool(tmp_path: Path) ->
     silent, _, step = looked(served.logs, served.config, served.registry, spool=tmp_path / "none", ramp_to=0.0, now_s=START + DAY_S)
     assert silent.silent_s == silent.age_s
     assert (step.action, "nobody can see" in step.sentence) == ("kill", True)
+
+
+def spooled(served: Served, *, keep: pl.Expr) -> Path:
+    """The spool of a service, of which some rows are missing."""
+    spool = served.logs.with_name("spool")
+    spool.mkdir(exist_ok=True)
+    rows = pl.read_parquet(served.logs / "**" / "*.parquet").select("user", "arm", "ts", "reason")
+    rows.filter(keep).write_parquet(spool / "d.parquet")
+    return spool
+
+
+def test_an_arm_that_falls_silent_is_stepped_back_from_however_much_the_others_say(tmp_path: Path) -> None:
+    served = Served(tmp_path, days=1)
+    two_hours_before = pl.lit(int(1e6 * (served.now - 7200))).cast(pl.Datetime("us"))
+    spool = spooled(served, keep=(pl.col("arm") != "policy-1") | (pl.col("ts") < two_hours_before))
+    found, _, step = looked(served.logs, served.config, served.registry, spool=spool, ramp_to=0.0, now_s=served.now)
+    assert found.silent_s == pytest.approx(7200, abs=120)
+    assert step.action == "kill"
+    assert re.fullmatch(r"no row of policy-1 for 12\d minutes: nobody can see what it does", step.reasons[0])
+    served.config = served.config.model_copy(update={"rollout": Rollout(silent_min=90.0)})
+    _, _, step = looked(served.logs, served.config, served.registry, spool=spool, ramp_to=0.0, now_s=served.now)
+    assert step.action == "hold"
+    assert re.fullmatch(r"no row of policy-1 for 12\d minutes", step.reasons[0])
+
+
+def test_a_clock_that_is_ahead_hides_no_silence_and_is_reported(tmp_path: Path) -> None:
+    served = Served(tmp_path, days=1)
+    spool = spooled(served, keep=pl.lit(value=True))
+    ahead = pl.read_parquet(spool / "d.parquet").head(3).with_columns(pl.col("ts") + pl.duration(days=4))
+    ahead.write_parquet(spool / "e.parquet")
+    found, _, step = looked(served.logs, served.config, served.registry, spool=spool, ramp_to=0.0, now_s=served.now + 3600)
+    assert found.silent_s == pytest.approx(3600, abs=120)
+    assert any(doubt.startswith("3 rows are from the future") for doubt in found.doubts)
+    assert step.action == "kill"
+    _, _, step = looked(served.logs, served.config, served.registry, spool=spool, ramp_to=1.0, now_s=served.now)
+    assert step.action == "keep"
+    assert "some clock is wrong" in step.sentence
+
+
+def test_a_plan_of_tomorrow_is_doubted(tmp_path: Path) -> None:
+    served = Served(tmp_path, days=1)
+    found, _, _ = looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=START - 3600)
+    assert (found.age_s, found.doubts[0]) == (0.0, "plan 1 came into force 60 minutes from now: some clock is wrong")
 
 
 def test_nothing_in_force_is_nothing_to_watch(tmp_path: Path) -> None:
@@ -190,12 +210,50 @@ def test_rows_of_an_arm_that_the_plan_does_not_have_are_not_its_control(tmp_path
 
 def test_an_arm_without_a_decision_in_the_spool_is_not_ramped(tmp_path: Path) -> None:
     served = Served(tmp_path, hold_hours=0.0)
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    rows = pl.read_parquet(served.logs / "**" / "*.parquet").select("user", "arm", "ts", "reason")
-    rows.filter(pl.col("arm") == "control").write_parquet(spool / "d.parquet")
+    rows = pl.read_parquet(served.logs / "**" / "*.parquet").filter(pl.col("arm") == "control")["ts"].sort()
+    spool = spooled(served, keep=(pl.col("arm") == "control") & (pl.col("ts") >= rows[-5]))  # too few to call it no chance
     _, _, step = looked(served.logs, served.config, served.registry, spool=spool, ramp_to=1.0, now_s=served.now)
     assert (step.action, step.reasons) == ("keep", ("no decision of policy-1 in the spool: fallbacks are not seen",))
+
+
+@pytest.fixture
+def everybody(tmp_path: Path) -> Served:
+    """A plan that serves a policy to everybody."""
+    served = Served(tmp_path, days=1)
+    served.registry._clock = lambda: START
+    served.registry.ramp(1, share=1.0, control=0.0, by=ANNA)
+    served.registry._clock = lambda: served.now
+    return served
+
+
+def test_objectives_that_nobody_can_compare_are_said_to_be_unwatched(everybody: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "the objectives of policy-1: nobody is served the static weights, so there is nobody to compare with"
+    assert main([*everybody.words, "--json"]) == 4
+    found = json.loads(capsys.readouterr().out)
+    assert (found["action"], found["unwatched"]) == ("keep", [told])
+    assert [one["name"] for one in found["guardrails"]] == ["fallbacks"]
+    assert main([*everybody.words, "--allow-unwatched"]) == 0
+    shown = capsys.readouterr()
+    assert f"unwatched {told}" in shown.out
+    assert "keep some users on the static weights" in shown.err
+    noted = [entry for entry in everybody.registry.audit() if entry.what == "unwatched"]
+    assert [(entry.who, entry.subject, json.loads(entry.detail)) for entry in noted] == [("guardrails", "plan 2", {"what": [told]})]
+    assert everybody.registry.verify() == []
+
+
+def test_a_dry_run_notes_nothing(everybody: Served) -> None:
+    before = len(everybody.registry.audit())
+    assert main([*everybody.words, "--dry-run"]) == 4
+    assert len(everybody.registry.audit()) == before
+
+
+def test_no_step_is_taken_by_itself_that_leaves_nobody_to_compare_with(tmp_path: Path) -> None:
+    served = Served(tmp_path, hold_hours=0.0)
+    served.registry._clock = lambda: START
+    served.registry.ramp(1, share=0.5, control=0.0, by=ANNA)  # the other half is served the static weights
+    situation, _, step = looked(served.logs, served.config, served.registry, spool=None, ramp_to=1.0, now_s=served.now)
+    assert situation.next_share is None
+    assert (step.action, "100% would leave nobody to compare with" in step.sentence) == ("keep", True)
 
 
 def test_memory_does_not_grow_with_looks(tmp_path: Path) -> None:
@@ -205,24 +263,3 @@ def test_memory_does_not_grow_with_looks(tmp_path: Path) -> None:
             path.touch()
         looked(served.logs, served.config, served.registry, spool=None, ramp_to=0.0, now_s=served.now, memory=memory)
     assert len(memory.days) == 2
-
-
-def test_a_look_that_fails_does_not_end_the_watch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    served, slept = Served(tmp_path, days=1), []
-
-    def refused(*_: object, **__: object) -> int:
-        raise ForbiddenError("policy 1 is not approved", hint="approve it")
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("paretune.experiment.stepping.acted", refused)
-    assert main(served.words) == 4  # a single look says so
-    monkeypatch.setattr("paretune.commands.guard.time.sleep", sleep)
-    main([*served.words, "--every-s", "7"])
-    assert slept == [7, 7]
-    assert capsys.readouterr().err.count("this look failed, the next is in 7 s: policy 1 is not approved") == 2

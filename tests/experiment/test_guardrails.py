@@ -24,7 +24,8 @@ from paretune.experiment.guardrails import (
 from paretune.experiment.lifts import Ratio
 from paretune.experiment.metrics import Metric
 from paretune.experiment.moments import Moments, user_moments
-from paretune.experiment.watch import AUTOMAT, Situation, next_step
+from paretune.experiment.watch import Sight, Situation, next_step
+from paretune.policy.audit import AUTOMAT
 
 SAVE = Metric("save", Ratio("save", 1, 0), sign=1, margin=0.01)
 HIDE = Metric("hide", Ratio("hide", 2, 0), sign=-1, margin=0.02, guardrail=True)
@@ -148,6 +149,12 @@ def with_state(state: str) -> tuple[Watched, ...]:
         (replace(AT, silent_s=700.0), ROLLOUT, "hold", "no row for 12 minutes"),
         (replace(AT, silent_s=1300.0), ROLLOUT, "kill", "nobody can see"),
         (replace(AT, silent_s=1300.0, age_s=300.0), ROLLOUT, "keep", "0.1 of 24 h"),
+        (replace(AT, silent_s=1300.0, silence="no look succeeded", doubts=("torn",)), ROLLOUT, "kill", "succeeded for 22 minutes"),
+        (replace(AT, silent_s=1300.0, freezes_first=True), ROLLOUT, "hold", "no row for 22 minutes"),
+        (replace(AT, silent_s=1300.0, by=AUTOMAT, operation="rollback"), ROLLOUT, "hold", "a person says"),
+        (replace(AT, acted_s=1800.0), ROLLOUT, "keep", "30 of 60 minutes since something was last done by itself"),
+        (replace(AT, acted_s=1800.0, watched=with_state(BREACHED)), ROLLOUT, "kill", "p2p"),
+        (replace(AT, acted_s=3600.0), ROLLOUT, "ramp", "guardrails hold"),
         (replace(AT, killed=True, watched=with_state(BREACHED)), ROLLOUT, "keep", "killed"),
         (replace(AT, served=False), ROLLOUT, "keep", "no policy"),
         (replace(AT, by=AUTOMAT, operation="rollback"), ROLLOUT, "hold", "a person says"),
@@ -159,3 +166,10 @@ def with_state(state: str) -> tuple[Watched, ...]:
 def test_what_is_done_follows_from_what_is_seen(situation: Situation, rollout: Rollout, action: str, said: str) -> None:
     step = next_step(situation, rollout)
     assert (step.action, said in step.sentence) == (action, True), step.sentence
+
+
+def test_sight_keeps_when_something_was_last_seen_and_when_looks_began_to_fail() -> None:
+    seen = Sight(100.0)
+    failing = seen.after(160.0, failed=True).after(220.0, failed=True)
+    assert failing == Sight(100.0, 160.0)
+    assert failing.after(280.0, failed=False) == Sight(280.0)

@@ -107,6 +107,11 @@ def test_a_worker_killed_under_load_costs_its_own_requests_at_most_and_is_replac
         answers = load.stop()
         assert before[0] not in children(process.pid)
         assert len(children(process.pid)) == 2
+        write_plan(plan_for(store, 2), store / "plan.json")
+        until = time.monotonic() + 20
+        while time.monotonic() < until and "paretune_plan_version 2.0" not in httpx.get(f"{address}/metrics").text:
+            time.sleep(0.1)
+        assert "paretune_plan_version 2.0" in httpx.get(f"{address}/metrics").text, "the smallest of those that live, not the killed one's"
     fell = [answer for answer in answers if answer.reason == "FALLBACK:client"]
     assert all(len(answer.weights) == 3 for answer in answers)
     assert len(answers) > 300

@@ -5,8 +5,8 @@ import pytest
 from test_sweep import SURFACE, config_of, world_log
 
 from paretune.errors import DataError, GateError
+from paretune.frontier.anchor import Anchor
 from paretune.frontier.calibration import Arm, calibrate, policy_arms
-from paretune.frontier.evaluate import Anchor
 from paretune.report.learning_figures import calibration_figure
 from paretune.report.learning_tables import calibration_table
 

@@ -7,8 +7,8 @@ import pytest
 
 from paretune.config import Config, parse_config
 from paretune.errors import DataError
+from paretune.frontier.anchor import fit_anchor
 from paretune.frontier.continuous import continuous_weights, judge_continuous
-from paretune.frontier.evaluate import fit_anchor
 from paretune.records import Categorical, Floats, Log, State
 from paretune.report.learning_tables import continuous_table
 from paretune.surface.heads import Head, Surface

@@ -11,10 +11,12 @@ import pytest
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, ConfigError, DataError
+from paretune.frontier import anchor as anchoring
+from paretune.frontier.anchor import Anchor, AnchorFit, fit_anchor
 from paretune.frontier.archive import decode_front, load_front, save_front
-from paretune.frontier.evaluate import Anchor, fit_anchor, scalarisations_of, sweep, sweep_sums
+from paretune.frontier.curve import lift_curve
+from paretune.frontier.evaluate import pooled_evidence, scalarisations_of, sweep, sweep_sums
 from paretune.frontier.front import Front, Lifts
-from paretune.frontier.hull import lift_curve
 from paretune.records import Candidates, Categorical, Floats, Log, State
 from paretune.surface.lists import top_lists
 
@@ -337,3 +339,40 @@ def test_objectives_of_which_less_is_better_are_kept_with_the_front() -> None:
     named = [{"name": "save", "column": "save"}, {"name": "p2p", "column": "p2p", "direction": "minimise"}]
     config, log = config_with(objectives=named), make_log(6_000, 15)
     assert sweep(Knows(), log, config, anchor=fit_anchor(log, config)).minimised == ("p2p",)
+
+
+def test_parts_of_a_log_swept_with_one_evidence_add_up_though_some_hold_no_exploration_rows() -> None:
+    config, log = config_with(evaluation={"alphas": 5, "replicates": 100}), with_candidates(make_log(3_000, 2))
+    anchor = fit_anchor(with_candidates(make_log(1_000, 0)), config)
+    whole = sweep_sums(Knows(), log, config, anchor=anchor)
+    evidence, _ = pooled_evidence(log, config, anchor=anchor)
+    parts = [log.take(slice(2_000, None)), log.take(~log.explored), log.take(slice(0, 2_000)).exploration()]
+    parts[0] = parts[0].exploration()
+    sums = [sweep_sums(Knows(), part, config, anchor=anchor, evidence=evidence) for part in parts]
+    total = sums[2] + sums[0] + sums[1]
+    assert total.anchored.pooled is not None
+    assert whole.anchored.pooled is not None
+    for name in ("weight", "residual", "tilt"):
+        np.testing.assert_allclose(getattr(total.anchored.pooled, name), getattr(whole.anchored.pooled, name), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(total.anchored.produced.correction, whole.anchored.produced.correction, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(total.users, whole.users)
+
+
+def test_an_anchor_fitted_batch_by_batch_is_that_of_the_whole_and_keeps_bounded_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = [{"name": name, "column": name, "head": name} for name in ("save", "p2p")]
+    config, log = config_with(objectives=heads, evaluation={"estimator": "auto"}), with_candidates(make_log(4_000, 8))
+    monkeypatch.setattr(anchoring, "ANCHOR_ROWS", 700)
+    whole, running = fit_anchor(log, config), AnchorFit(config)
+    for start in range(0, 4_000, 450):
+        running.add(log.take(slice(start, start + 450)))
+    parts = running.solve()
+    assert running.listed == 700
+    assert sum(map(len, running._states)) == 700
+    np.testing.assert_allclose(parts.value, log.production().rewards.mean(axis=0), rtol=1e-6)
+    assert parts.cohorts == whole.cohorts
+    assert parts.baseline is not None
+    assert whole.baseline is not None
+    assert parts.variate is not None
+    assert whole.variate is not None
+    np.testing.assert_array_equal(parts.baseline.slope, whole.baseline.slope)
+    np.testing.assert_allclose(parts.variate.coefficients, whole.variate.coefficients, rtol=1e-9)

@@ -6,7 +6,8 @@ from test_calibration import Known
 from test_sweep import COHORTS, SURFACE, config_of, swept, world_log
 
 from paretune.errors import DataError, GateError
-from paretune.frontier.evaluate import Anchor, sweep_sums
+from paretune.frontier.anchor import Anchor
+from paretune.frontier.evaluate import sweep_sums
 from paretune.frontier.given import compare, given_sums
 from paretune.frontier.sweep import choose, scalarise
 from paretune.ope.lift import anchored_lift, pooled_lift

@@ -11,7 +11,8 @@ import pytest
 from test_evaluate import Knows, config_with, make_log
 
 from paretune.cli import main
-from paretune.frontier.evaluate import fit_anchor, sweep_sums
+from paretune.frontier.anchor import fit_anchor
+from paretune.frontier.evaluate import sweep_sums
 from paretune.frontier.horizon import Horizon, compare_horizons, judged_by
 from paretune.ope.sessions import Agreement, Wald
 from paretune.report.session_figures import agreement_table, carry_over_table, horizon_figure, horizon_table

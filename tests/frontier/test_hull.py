@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from paretune.errors import DataError, NoOverlapError
 from paretune.frontier import hull
-from paretune.frontier.hull import hit_intervals, lift_curve, optimal_interval, reward_curve, switch_points
+from paretune.frontier.curve import hit_intervals, lift_curve, reward_curve
+from paretune.frontier.hull import optimal_interval, switch_points
 from paretune.frontier.sweep import choose, scalarise
 from paretune.ope.lift import AnchoredSums, anchored_lift, explored_sums, produced_sums
 

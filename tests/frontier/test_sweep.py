@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from paretune.config import Cohorts, Config, Evaluation, Guardrail, HeadSection, Objective, SurfaceSection, Tune
 from paretune.errors import DataError, GateError, NoOverlapError
+from paretune.frontier import curve
 from paretune.frontier.assemble import assemble_front, floors_of, signs_of
-from paretune.frontier.hull import lift_curve
+from paretune.frontier.curve import lift_curve
 from paretune.frontier.references import baseline_sums, cohort_policy_sums, matched_static, nearest_grid_action
 from paretune.frontier.sweep import Family, Sweep, alpha_grid, choose, choose_each, scalarise, simplex_grid, user_half
 from paretune.ope.estimators import reward_at_hit, snips
@@ -157,9 +158,12 @@ def test_one_trade_off_for_all_cohorts_is_the_global_policy():
     np.testing.assert_allclose(reward_at_hit(mixed.explored.raw).value[0], part.rewards[hit].mean(axis=0))
 
 
-def test_the_curve_of_a_sweep_passes_through_its_grid():
+@pytest.mark.parametrize("most", [10_000, 10])
+def test_the_curve_of_a_sweep_passes_through_its_grid(most, monkeypatch):
+    monkeypatch.setattr(curve, "MOST_ROWS", most)
     log, values = world_log(2000)
-    sums = swept(log, values, expected=True)
+    sums = swept(log, values, expected=True, chunks=3)
+    assert sums.curve.exact == (most == 10_000)
     inner = sums.family.scalarisations[1:-1, 0]
     grid = anchored_lift(sums.total()).value[1 : sums.size - 1]
     np.testing.assert_allclose(lift_curve(sums.curve, sums.total().produced).at(inner), grid, rtol=1e-6, atol=1e-9)

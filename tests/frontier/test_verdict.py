@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,18 @@ def test_gains_are_pulled_together_and_a_single_lift_may_move_away_from_producti
     further = np.abs(belief.mean) > np.abs(estimate.value)
     assert further.any()
     assert not further.all()
+
+
+def test_the_order_in_which_numbers_were_added_decides_no_draw() -> None:
+    weights = scalarise(alpha_grid(25))
+    _, estimate = family(0, gain=0.02, error=0.3, size=25)  # errors so large that many directions are as uncertain as each other
+    noise = 1 + 1e-14 * np.random.default_rng(1).normal(size=estimate.influence.shape)
+    one, other = (
+        believe(made, weights, floors=np.full(2, -1.0), replicates=100, rng=np.random.default_rng(0))
+        for made in (estimate, replace(estimate, influence=estimate.influence * noise))
+    )
+    np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9)
+    np.testing.assert_allclose(one.draws, other.draws, atol=1e-6)
 
 
 def test_clear_families_stay_where_they_are_and_policies_without_an_estimate_get_none() -> None:

@@ -136,6 +136,9 @@ def test_a_proven_value_beside_a_loss_that_is_open_says_which_loss() -> None:
     worth = judge_worth(front_of(with_lifts(knee=(0.30, 0.001)), error=0.01), signs=SIGNS, floors=FLOORS, smallest_lift=DELTA)
     assert worth.answer == "not enough data"
     assert "the value of the constrained pick is proven, but p2p (+0.10 % by its estimate) may truly be at −" in worth.sentence
+    assert "and 1 point past its floor is too far" in worth.sentence
+    half = judge_worth(front_of(with_lifts(knee=(0.30, 0.001)), error=0.01), signs=SIGNS, floors=FLOORS, smallest_lift=0.005)
+    assert "and 0.5 points past its floor is too far" in half.sentence
     against = next(c for c in worth.personalised if c.name == "constrained − production")
     half = against.estimate[1] - against.low[1]
     assert worth.explored_needed == pytest.approx(worth.explored * (half / (0.5 * DELTA)) ** 2)
@@ -228,8 +231,9 @@ def test_in_a_world_without_gain_noise_hardly_ever_says_personalise() -> None:
 def test_each_cohort_gets_the_weights_that_serve_it_best() -> None:
     from test_evaluate import GAIN, Knows, config_with, make_log
 
+    from paretune.frontier.anchor import fit_anchor
     from paretune.frontier.assemble import assemble_front, signs_of
-    from paretune.frontier.evaluate import fit_anchor, sweep_sums
+    from paretune.frontier.evaluate import sweep_sums
 
     config, log = config_with(), make_log(40_000, 1)
     better = np.where(log.cohort.codes == 1, 3, 2)  # the action that gives CORE and REST twice as much

@@ -12,6 +12,7 @@ from paretune.errors import ConfigError, LogError
 from paretune.monitor.reanchor import reanchored
 from paretune.monitor.verdict import judge
 from paretune.ports import silent
+from paretune.report.textfile import ANSWERS
 from paretune.run import origin_of, train_model
 from paretune.value.bundle import load_model
 
@@ -42,7 +43,9 @@ def test_an_undisturbed_log_is_served_with_exit_code_0_and_says_nothing_to_cron(
 def test_a_rescaled_head_exits_4_with_its_reasons_and_leaves_a_page_and_new_weights(
     watched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(watched / "rescaled", "--once", "--out", str(tmp_path))) == 4
+    assert main(words(watched / "rescaled", "--once", "--out", str(tmp_path), "--metrics", str(tmp_path / "drift.prom"))) == 4
+    exported = (tmp_path / "drift.prom").read_text(encoding="utf-8")
+    assert [f'paretune_drift_verdict{{verdict="{one}"}} {float(one == "re-anchor")}' in exported for one in ANSWERS] == [True] * 4
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "Re-anchor: heads were rescaled" in shown.err

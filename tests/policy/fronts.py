@@ -15,7 +15,7 @@ from paretune.policy.operating import evidence_of, identity_of, served_as
 from paretune.policy.registry import Registry
 
 ALPHAS = np.linspace(0, 1, 5)
-KNEE, CONSTRAINED = 3, 4  # indices into the policies
+KNEE, CONSTRAINED, STATIC_BEST = 3, 4, 6  # indices into the policies
 COHORTS = ("CORE", "NEW")
 SAVE = np.array([0, -0.010, 0.005, 0.012, 0.020, 0.030, 0.004])
 P2P = np.array([0, 0.050, 0.040, 0.030, 0.010, -0.020, 0.002])
@@ -128,8 +128,14 @@ def operating_json(front: Front, policy: int) -> bytes:
 
 
 def publish_front(
-    registry: Registry, front: Front | None = None, *, by: str = ANNA, report: bytes | None = b"<html>the report</html>"
+    registry: Registry,
+    front: Front | None = None,
+    *,
+    policy: int = KNEE,
+    by: str = ANNA,
+    report: bytes | None = b"<html>the report</html>",
 ) -> str:
-    """Publish the knee of a front, by default of the small one, and return the front's fingerprint."""
+    """Publish a policy of a front, by default the knee of the small one, and return the front's fingerprint."""
     front = front or small_front()
-    return registry.publish(operating_json(front, KNEE), bundle(), by=by, front=front_json(front), report=report).front
+    files = bundle() if front.policies[policy].weights is None else None
+    return registry.publish(operating_json(front, policy), files, by=by, front=front_json(front), report=report).front

@@ -122,3 +122,16 @@ def test_a_difference_is_told_in_words_one_line_each() -> None:
         "  order of arms: policy-1, fixed, control -> policy-1, control, fixed; users move between arms",
     )
     assert changes.diff(None, before) == (f"+ policy-1: 5 % of users, policy 1 knee {'0' * 12}",)
+
+
+@pytest.mark.parametrize(
+    "name", ["policy-007", "policy-0", "policy-", "policy-1 ", "policy-1\n", "Policy-1", "policy-1a", "policy-+1", "policy-１"]
+)
+def test_only_the_exact_name_of_a_policy_is_one(name: str) -> None:
+    arms = (Arm(name, 0.1, weights=STATIC), Arm(changes.arm_name(17), 0.1, weights=STATIC))
+    assert changes.numbers_in(Plan(1, HEADS, STATIC, arms=arms)) == (17,)
+
+
+@given(st.integers(1, 10**12))
+def test_the_name_of_a_policys_arm_says_its_number(number: int) -> None:
+    assert changes.numbers_in(Plan(1, HEADS, STATIC, arms=(Arm(changes.arm_name(number), 0.1, weights=STATIC),))) == (number,)

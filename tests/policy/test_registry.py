@@ -5,8 +5,10 @@ import threading
 
 import pytest
 from registries import ANNA, BERT, CARA, STATIC, Clock, bundle, document, fingerprint, published
+from sqlalchemy import Connection
 
 from paretune.errors import ArtefactError, ConfigError, ConflictError, ForbiddenError, ParetuneError
+from paretune.policy import audit, rows
 from paretune.policy.registry import Registry
 from paretune.policy.states import Rules, State
 
@@ -257,3 +259,45 @@ def test_of_kills_at_once_one_is_made_and_none_is_lost_to_a_ramp(where: str, reg
     assert plan is not None
     assert plan.killed
     assert registry.verify() == []
+
+
+def test_what_is_read_is_of_one_moment(registry: Registry) -> None:
+    number = published(registry)
+    registry.activate(number, share=0.05, by=ANNA)
+
+    def work(connection: Connection) -> tuple[int, int]:
+        before = rows.version_in_force(connection)
+        registry.ramp(number, share=0.25, by=ANNA)  # another comes into force between two looks
+        return before, rows.version_in_force(connection)
+
+    assert registry.database.read(work) == (1, 1)
+    assert registry.version() == 2
+
+
+def test_the_trail_is_read_from_any_place(registry: Registry) -> None:
+    assert (registry.head(), registry.trail_before(None, limit=5), registry.trail_after(0, limit=5)) == ((0, ""), [], [])
+    for days in range(1, 8):
+        registry.set_rules(Rules(evidence_days=days), by=ANNA)
+    everything = registry.audit()
+    assert registry.head() == (7, everything[-1].hash)
+    assert registry.trail_after(2, limit=3) == everything[2:5]
+    assert registry.trail_before(None, limit=3) == everything[:3:-1]
+    assert registry.trail_before(3, limit=3) == everything[1::-1]
+
+
+def test_the_whole_trail_is_checked_a_batch_at_a_time(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_BATCH", 3)
+    asked: list[int] = []
+    real = rows.entries_after
+
+    def counted(connection: Connection, seq: int, limit: int) -> list[audit.Entry]:
+        asked.append(limit)
+        return real(connection, seq, limit)
+
+    monkeypatch.setattr(rows, "entries_after", counted)
+    for days in range(1, 9):
+        registry.set_rules(Rules(evidence_days=days), by=ANNA)
+    assert registry.verify() == []
+    assert asked == [3, 3, 3, 3]
+    assert registry.verify(head=registry.head()[1]) == []
+    assert "the noted head" in registry.verify(head="0" * 64)[0]

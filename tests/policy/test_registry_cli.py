@@ -8,6 +8,7 @@ from registries import bundle, document
 from sqlalchemy import text
 
 from paretune.cli import main
+from paretune.policy.audit import AUTOMAT
 from paretune.policy.registry import Registry
 from paretune.policy.shelf import write_bundle
 
@@ -153,3 +154,18 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(
     (here / "torn" / "operating.json").write_bytes(document(files))
     assert main(words) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [AUTOMAT, "Guardrails", " guardrails "])
+def test_nobody_acts_under_the_name_of_the_guardrails(here: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "best"]) == 0
+    for words in (["approve", "1"], ["activate", "1", "--yes"], ["kill", "--yes"], ["rollback", "--yes"], ["retire", "1"]):
+        assert main([*words, "--as", name]) == 2
+        assert "is how `paretune guard` signs" in capsys.readouterr().err
+    assert {entry.who for entry in Registry("paretune.db").audit()} == {"anna"}
+
+
+def test_nobody_acts_under_the_name_of_the_guardrails_by_logging_in_as_them(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", AUTOMAT)
+    assert main(["publish", "best"]) == 2
+    assert main(["publish", "best", "--as", "anna"]) == 0

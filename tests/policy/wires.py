@@ -1,4 +1,4 @@
-"""A wire to a database that can be cut: refused, frozen (accepted and never answered), or let through."""
+"""A wire to a database, or to Redis, that can be cut: refused, frozen (accepted and never answered), or let through."""
 
 import contextlib
 import select
@@ -12,9 +12,10 @@ class Wire:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        port, user = (6379, "") if parts.scheme == "redis" else (5432, f"{parts.username or 'postgres'}@")
+        self._target = (parts.hostname or "127.0.0.1", parts.port or port)
         self._ear = socket.create_server(("127.0.0.1", 0))
-        self.url = parts._replace(netloc=f"{parts.username or 'postgres'}@127.0.0.1:{self._ear.getsockname()[1]}").geturl()
+        self.url = parts._replace(netloc=f"{user}127.0.0.1:{self._ear.getsockname()[1]}").geturl()
         self.mode = "through"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._closed = threading.Event()

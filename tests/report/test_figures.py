@@ -16,7 +16,6 @@ from paretune.report.diagnostics import (
     contribution_figure,
     engagement_figure,
     log_figure,
-    training_figure,
     weight_range_figure,
     weights_figure,
 )
@@ -68,7 +67,6 @@ def every_figure() -> dict[str, Any]:
         "ranges": lambda: weight_range_figure((WeightRange("save", sweep, shares, 91.6, 10, 200),)),
         "engagement": lambda: engagement_figure({"save": engagement_bins(counts, 10)}),
         "log": log_picture,
-        "training": lambda: training_figure(np.array([3.0, 2, 1]), np.array([3.0, 2, 2.5])),
     }
 
 
@@ -218,11 +216,6 @@ def test_days_without_rows_and_actions_off_their_expected_count_are_named() -> N
     assert {row["action"] for row in rows(chart) if row.get("kind") == "outside"} == {4, 9}
 
 
-def test_the_kept_epoch_is_the_one_of_lowest_held_out_loss() -> None:
-    chart = training_figure(np.array([3.0, 2, 1]), np.array([3.0, 2, 2.5]))
-    assert "epoch 2 of 3" in sentences(chart)
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -235,7 +228,6 @@ def test_the_kept_epoch_is_the_one_of_lowest_held_out_loss() -> None:
         lambda: engagement_figure({}),
         lambda: log_picture(production=np.ones(4)),
         lambda: log_picture(action_expected=np.zeros(49)),
-        lambda: training_figure(np.ones(3), np.full(3, np.nan)),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_a_hint(call: Any) -> None:

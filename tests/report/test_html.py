@@ -13,13 +13,13 @@ from fake_front import SURFACE, fake_front, fake_truth
 from paretune.config import parse_config
 from paretune.errors import ConfigError
 from paretune.frontier.verdict import Refusal
-from paretune.report import html as html_module
 from paretune.report.contents import Findings, configuration_table, report_figures, report_sections
 from paretune.report.diagnostics import weights_figure
 from paretune.report.figures import front_figure
 from paretune.report.html import Section, render_report, save_figure, save_figures, write_report
 from paretune.report.tables import Table, picks_table
 from paretune.sim.world import open_world
+from paretune.value import atomic
 
 HEADS = [{"name": name, "weight": 10.0, "tune": {"low": 5.0, "high": 20.0, "levels": 2}} for name in ("save", "p2p")]
 CONFIG = {"surface": {"heads": HEADS}, "objectives": [{"name": name, "column": name} for name in ("save", "p2p")]}
@@ -144,7 +144,7 @@ def test_a_write_that_fails_leaves_the_old_page_and_no_rubbish(tmp_path: Path, m
     def full(_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(html_module.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_report(path, [Section("new")], title="t")
     assert "old" in path.read_text(encoding="utf-8")

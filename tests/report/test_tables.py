@@ -10,7 +10,6 @@ from paretune.errors import DataError
 from paretune.frontier.front import CohortLifts, Expectation, Guarded, Pick
 from paretune.report.tables import (
     Outcome,
-    checks_table,
     cohorts_table,
     guardrails_table,
     interval,
@@ -79,11 +78,6 @@ def test_the_table_of_policies_lists_each_once() -> None:
     assert [row[0] for row in table.rows] == [policy.name for policy in front.policies]
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert sum(row[2] == "yes" for row in table.rows) == front.non_dominated.sum()
-
-
-def test_checks_say_passed_failed_or_not_applicable() -> None:
-    table = checks_table([("a", True, "1"), ("b", False, "2"), ("c", None, "3")])
-    assert [row[1] for row in table.rows] == ["✓ passed", "✗ failed", "not applicable"]
 
 
 def test_a_judged_front_says_what_to_expect_and_its_verdicts() -> None:

@@ -16,7 +16,6 @@ from small_log import make_config, make_log
 
 from paretune.config import parse_config
 from paretune.errors import ArtefactError, GateError
-from paretune.serving import bundle
 from paretune.serving.bundle import GOLDEN, POLICY, REPORT, SERVING, load_bundle, save_bundle
 from paretune.value.atomic import write_folder
 from paretune.value.bundle import ARRAYS, MANIFEST, SUMS, save_model
@@ -201,9 +200,13 @@ def test_a_feature_named_like_an_output_is_refused(tmp_path):
         save_bundle(fit_ridge(log, config), tmp_path / "x", scale=SCALE)
 
 
-def test_numpy_serves_where_onnx_runtime_is_missing(folder, monkeypatch):
-    monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda name: None)
+def test_numpy_serves_where_onnx_runtime_is_missing_and_the_log_says_so(folder, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert type(load_bundle(folder)).__name__ == "NumpyScorer"
+    assert 'pip install "paretune[serve]"' in caplog.text
+    caplog.clear()
+    assert type(load_bundle(folder, prefer="numpy")).__name__ == "NumpyScorer"
+    assert caplog.text == ""
 
 
 def test_serving_needs_no_torch(tmp_path):

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,6 @@ from paretune.serving.registry_source import RegistryFollower, RegistrySource, r
 from paretune.serving.sources import read_plan
 
 SURFACE = {"heads": list(HEADS), "static": list(STATIC), "objectives": ["saves", "clicks"]}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "paretune.db")
-        return
-    with postgres_schema() as url:
-        yield url
 
 
 def publish(registry: Registry, folder: Path, content: str = "fake") -> int:
@@ -61,6 +52,7 @@ def test_a_service_serves_static_weights_until_a_policy_is_activated_and_again_w
     runtime, source = registry_runtime(where, tmp_path / "served", static=(HEADS, STATIC), load=load_fake, deadline_s=1.0)
     follower = RegistryFollower(runtime, source, every_s=0.02)
     assert runtime.decide(ask()).weights == STATIC
+    assert runtime.state().problems == (), "no plan yet is no problem"
     registry.activate(number, share=1.0, by=ANNA, explore=0.0)
     eventually(lambda: runtime.decide(ask()).reason is Reason.POLICY)
     registry.kill(by=ANNA)

@@ -14,7 +14,7 @@ from paretune.serving.admission import Admission
 from paretune.serving.app import ADMITTED, RECEIVED, DecisionApp, Limits
 from paretune.serving.decide import Decision, Reason, Request
 from paretune.serving.runtime import Runtime
-from paretune.serving.sinks import SinkCounts
+from paretune.serving.sinks import SinkCounts, SinkHealth
 
 ASK = {"request_id": "r1", "user": 7, "features": {"x": 1.5}}
 
@@ -28,6 +28,10 @@ class Kept:
     @property
     def counts(self) -> SinkCounts:
         return SinkCounts(len(self.rows), len(self.rows), 0, 0)
+
+    @property
+    def health(self) -> SinkHealth:
+        return SinkHealth(free_bytes=7 * 2**30)
 
     def offer(self, request: Request, decision: Decision) -> bool:
         self.rows.append((request, decision))

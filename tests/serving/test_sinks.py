@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +18,9 @@ from paretune.cli import main
 from paretune.errors import ConfigError, UnreachableError
 from paretune.serving.sinks import DecisionSink
 from paretune.serving.spool import Spool
-from paretune.serving.streams import StreamReader, StreamSink, place_of
+from paretune.serving.stream_reader import Lost, StreamReader
+from paretune.serving.streams import StreamSink, place_of
 from paretune.template import render_config
-
-SERVER = os.environ.get("PARETUNE_TEST_REDIS", "redis://127.0.0.1:6379/0")
 
 
 @dataclass(frozen=True)
@@ -32,19 +29,6 @@ class Store:
 
     sink: Callable[[], DecisionSink]
     rows: Callable[[], pl.DataFrame]
-
-
-@pytest.fixture
-def stream() -> Iterator[str]:
-    client = redis.Redis.from_url(SERVER, socket_connect_timeout=1)
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        pytest.skip(f"Redis does not answer at {SERVER}: {error}")
-    name = f"paretune-test-{secrets.token_hex(6)}"
-    yield f"{SERVER}?stream={name}"
-    client.delete(name)
-    client.close()
 
 
 @pytest.fixture(params=["spool", "redis"])
@@ -120,7 +104,7 @@ def test_an_entry_that_is_no_decision_is_counted_and_stops_nobody(stream: str) -
     sink.close()
     client.close()
     reader = StreamReader(stream, CONFIG)
-    assert (len(reader.read()), reader.lost) == (1, 2)
+    assert (len(reader.read()), reader.lost) == (1, Lost(unreadable=2))
 
 
 def test_join_reads_a_stream_once_and_writes_a_request_once(stream: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paretune.frontier.evaluate import fit_anchor, sweep_sums
+from paretune.frontier.anchor import fit_anchor
+from paretune.frontier.evaluate import sweep_sums
 from paretune.ope.intervals import clustered_std_error
 from paretune.ope.lift import anchored_lift
 from paretune.records import Log

@@ -9,7 +9,7 @@ from small_log import make_config
 from paretune.errors import ArtefactError, ConfigError
 from paretune.frontier.sweep import choose
 from paretune.value.bundle import load_model
-from paretune.value.caution import Cautious, choose_cautiously, doubted
+from paretune.value.caution import Cautious, doubted
 from paretune.value.ensemble import Averaged, bootstrap_rows
 from paretune.value.ridge import fit_ridge
 from paretune.value.train import fit
@@ -24,6 +24,10 @@ def drawn(seed, members=4, n=6, actions=5):
     return changes, rng.random((3, 2))
 
 
+def choose_cautiously(changes, weights, *, caution):
+    return choose(doubted(changes, caution=caution), weights, allowed=np.arange(changes.shape[2]))
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(0, 5))
 @settings(max_examples=50, deadline=None)
 def test_production_is_left_only_for_a_gain_whose_lower_bound_is_positive_and_the_largest(seed, caution):
@@ -33,9 +37,12 @@ def test_production_is_left_only_for_a_gain_whose_lower_bound_is_positive_and_th
         for p, c in enumerate(weights):
             bounds = [0.0]
             for a in range(1, 5):
-                gains = [float(changes[s, i, a] @ c) for s in range(4)]
-                mean = sum(gains) / 4
-                bounds.append(mean - caution * (sum((gain - mean) ** 2 for gain in gains) / 3) ** 0.5)
+                bound = 0.0
+                for j in range(2):
+                    gains = [float(changes[s, i, a, j]) for s in range(4)]
+                    mean = sum(gains) / 4
+                    bound += c[j] * (mean - caution * (sum((gain - mean) ** 2 for gain in gains) / 3) ** 0.5)
+                bounds.append(bound)
             assert bounds[chosen[i, p]] == pytest.approx(max(bounds))
             assert chosen[i, p] == 0 or bounds[chosen[i, p]] > 0
 

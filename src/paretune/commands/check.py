@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paretune.commands.crew import AddressOption, EngineOption, WorkersOption, crew_of
 from paretune.commands.output import (
     CONFIG,
     ConfigOption,
@@ -39,6 +40,9 @@ def check(
         Any, typer.Option(parser=where, metavar="DIR", help="Write the good rows there: a log the other commands accept; folder or URL.")
     ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw rows per day and per action, as .png or .svg.")] = None,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a log is fit to learn from.
@@ -52,14 +56,14 @@ def check(
       paretune check logs/ --quarantine bad/ --clean good/
       paretune check logs/ --picture check.png --json
       paretune check s3://feed/logs --clean s3://feed/clean
+      paretune check logs/ --engine ray --ray-address 10.0.0.4:6379
     """
-    from paretune.logs.inspection import check_log
     from paretune.progress import shown
     from paretune.run import refuse_unfit
 
     settings = configuration(config)
-    with shown("check") as progress:
-        found = check_log(logs, settings, quarantine=quarantine, clean=clean, progress=progress)
+    with crew_of(engine, address=ray_address, workers=workers) as crew, shown("check") as progress:
+        found = crew.check(logs, settings, quarantine=quarantine, clean=clean, progress=progress)
     if picture is not None:
         draw(found, picture)
     if as_json:

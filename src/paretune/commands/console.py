@@ -45,7 +45,8 @@ def console(
     \b
     Examples:
       paretune console --registry paretune.db --service http://127.0.0.1:8077
-      paretune console --registry postgresql://db/paretune --host 0.0.0.0 --proxy 10.0.0.5
+      paretune console --registry postgresql://db/paretune --host 0.0.0.0 \\
+        --proxy 10.0.0.5
       curl -s localhost:8078/api/v1/plan -H "authorization: Bearer $TOKEN"
     """
     from paretune.console.accounts import Accounts

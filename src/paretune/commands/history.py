@@ -113,8 +113,8 @@ def audit(
     from paretune.errors import ArtefactError
 
     opened = registry_at(registry)
-    entries = opened.audit()
     if action == "show":
+        entries = opened.audit()
         if as_json:
             show_json({"entries": entries})
             return
@@ -122,13 +122,13 @@ def audit(
         show_table("audit trail", ("no", "when (UTC)", "who", "what", "subject", "evidence", "hash"), rows)
         return
     problems = opened.verify(head=head)
-    last = entries[-1].hash if entries else ""
+    count, last = opened.head()
     if as_json:
-        show_json({"entries": len(entries), "head": last, "problems": problems})
+        show_json({"entries": count, "head": last, "problems": problems})
     for problem in problems:
         remark(problem)
     if problems:
         raise ArtefactError(problems[0], hint="find out who could write to the database, and restore a backup")
     if not as_json:
-        say(f"{len(entries)} entries, each as it was written; so are all plans, policies and bundles")
+        say(f"{count} entries, each as it was written; so are all plans, policies and bundles")
         say(f"head: {last}")

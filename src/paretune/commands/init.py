@@ -23,7 +23,9 @@ SAMPLE_ROWS = 1000
 def init(
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="YAML or JSON of your static weights, head: weight.")],
     *,
-    logs: Annotated[Any, typer.Option(parser=where, metavar="DIR", help="Guess columns from the first Parquet file there.")] = None,
+    logs: Annotated[
+        Any, typer.Option(parser=where, metavar="DIR", help="Guess columns from the first Parquet file there, or a CSV; path or URL.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")] = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: JsonOption = False,
@@ -83,37 +85,41 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def sample_columns(logs: Where) -> list[Column]:
-    """Return the columns of the first Parquet file of a log, as a sample of its rows shows them.
+    """Return the columns of the first Parquet file of a log, or of a CSV, as a sample of its rows shows them.
 
     Raises:
-        LogError: no Parquet file there, or it cannot be read.
+        LogError: no such file there, or it cannot be read.
     """
+    import io
+
     import polars as pl
 
     from paretune.errors import LogError
-    from paretune.storage.objects import answered, parquet_below, scanned
+    from paretune.storage.objects import answered, parquet_below, read_bytes, scanned
 
-    alone = logs.is_file() if isinstance(logs, Path) else logs.name.endswith(".parquet")
+    alone = logs.is_file() if isinstance(logs, Path) else logs.name.endswith((".parquet", ".csv"))
     files = [logs] if alone else [file for file in parquet_below(logs) if not file.name.startswith((".", "_"))]
     if not files:
         raise LogError(f"{logs} holds no Parquet file", hint="name the folder of the log, or leave out --logs")
     try:
-        with answered(files[0], "read"):
-            frame = scanned(files[0]).head(SAMPLE_ROWS).collect()
+        if files[0].name.endswith(".csv"):  # to be brought in by `paretune import csv`
+            source = files[0] if isinstance(files[0], Path) else io.BytesIO(read_bytes(files[0]))
+            frame = pl.read_csv(source, n_rows=SAMPLE_ROWS, infer_schema_length=SAMPLE_ROWS, try_parse_dates=True)
+        else:
+            with answered(files[0], "read"):
+                frame = scanned(files[0]).head(SAMPLE_ROWS).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise LogError(f"{files[0]} cannot be read: {error}", hint="name a folder with whole Parquet files") from error
+        raise LogError(f"{files[0]} cannot be read: {error}", hint="name a folder with whole Parquet files, or a CSV") from error
     return [_column(series) for series in frame]
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     from paretune.errors import ConfigError
+    from paretune.value.atomic import write_whole
 
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}", hint="name a place you may write to") from error
 

@@ -48,7 +48,8 @@ def isolate(
     \b
     Examples:
       paretune isolate logs/
-      paretune isolate logs/ --group taste=basket_value,user_vector --group place=country --model ridge
+      paretune isolate logs/ --model ridge --group place=country \\
+        --group taste=basket_value,user_vector
     """
     from paretune.frontier.evaluate import sweep_sums
     from paretune.frontier.isolation import isolate as compare

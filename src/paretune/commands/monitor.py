@@ -19,6 +19,7 @@ from paretune.commands.output import (
     ConfigOption,
     JsonOption,
     LogsArgument,
+    MetricsOption,
     configuration,
     remark,
     say,
@@ -66,6 +67,7 @@ def monitor(
     psi: Annotated[float, typer.Option(min=0.001, max=10, help="Stability index, less its noise, from which a distribution moved.")] = 0.1,
     once: Annotated[bool, typer.Option("--once", help="For cron: print nothing where the verdict is serve.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "--out", "-o", metavar="DIR", help="Write a page and numbers there.")] = None,
+    metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether to serve on, re-anchor, collect or retrain.
@@ -77,19 +79,24 @@ def monitor(
     \b
     Examples:
       paretune monitor logs/
-      paretune monitor logs/ --reference 2026-01-01:2026-01-14 --current 2026-01-22:2026-01-28 --out drift/
-      paretune monitor logs/ --reference drift/reference.json --model runs/latest --once --out drift/
+      paretune monitor logs/ --reference 2026-01-01:2026-01-14 \\
+        --current 2026-01-22:2026-01-28 --out drift/
+      paretune monitor logs/ --reference drift/reference.json --once \\
+        --model runs/latest --out drift/
     """
     from paretune.errors import GateError
     from paretune.monitor.verdict import judge
     from paretune.progress import shown
     from paretune.report.drift import drift_numbers, publish_drift, reanchored_table
     from paretune.report.drift_figures import findings_table, windows_table
+    from paretune.report.textfile import write_drift
 
     settings = configuration(config)
     with shown("monitor") as progress:
         drift, gains, policy = look(logs, settings, reference=reference, current=current, model=model, psi=psi, progress=progress)
     verdict = judge(drift, enough=enough)
+    if metrics is not None:
+        write_drift(metrics, drift, verdict)
     paths = {} if output is None else publish_drift(drift, verdict, settings, output, gains=gains, policy=policy)
     if output is not None and model is not None and verdict.answer == "re-anchor":
         paths["model"] = keep_reanchored(model, drift.factors, output / REANCHORED)

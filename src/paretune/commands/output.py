@@ -1,13 +1,14 @@
 """What every command does the same way: tables, JSON, and finding the configuration. An edge: the terminal, paths.
 
 The rule: results go to standard output, everything else to standard error; with `--json` standard output is one JSON object and
-nothing else; colours only on a terminal.
+nothing else; colours only on a terminal, and none where NO_COLOR is set.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
@@ -30,6 +31,9 @@ LogsArgument = Annotated[
     typer.Argument(
         parser=where, metavar="LOGS", help="Folder of day=YYYY-MM-DD folders, of Parquet files, or one Parquet file; path or URL."
     ),
+]
+MetricsOption = Annotated[
+    Path | None, typer.Option("--metrics", metavar="FILE", help="Write NAME.prom for a node exporter's textfile collector, after each run.")
 ]
 CONFIG = Path("paretune.toml")
 
@@ -64,8 +68,10 @@ def show_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str
     from rich.text import Text
 
     rows = list(rows)
-    piped = not sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=10_000 if piped else None, highlight=False)
+    piped, plain_text = not sys.stdout.isatty(), bool(os.environ.get("NO_COLOR"))
+    console = Console(
+        file=sys.stdout, width=10_000 if piped else None, highlight=False, color_system=None if piped or plain_text else "auto"
+    )
     table = Table(title=caption, title_justify="left", title_style="bold", box=box.SIMPLE, pad_edge=False)
     for place, column in enumerate(columns):
         numeric = all(row[place][:1] in "+−-–0123456789<>" for row in rows if row[place]) and any(row[place] for row in rows)

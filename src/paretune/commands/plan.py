@@ -47,7 +47,8 @@ def plan(
 
     \b
     Examples:
-      paretune plan --bundle bundles/knee --share 5 --static-arm 5 --explore-share 1.25
+      paretune plan --bundle bundles/knee --share 5 --explore-share 1.25
+      paretune plan --bundle bundles/knee --share 5 --static-arm 5
       paretune plan --bundle bundles/knee --share 25
       paretune plan --kill --note "hides are up"
       paretune plan --previous plans/17.json --note "back to 17"

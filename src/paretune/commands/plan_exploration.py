@@ -58,8 +58,9 @@ def plan_exploration(
     \b
     Examples:
       paretune plan-exploration logs/
-      paretune plan-exploration --traffic 10e6/day --rates save=0.18,p2p=0.35 --grid 7x7
-      paretune plan-exploration logs/ --lift 2 --share 1.25 --days 14 --output plan/
+      paretune plan-exploration --traffic 10e6/day \\
+        --rates save=0.18,p2p=0.35 --grid 7x7
+      paretune plan-exploration logs/ --lift 2 --share 1.25 --days 14 -o plan/
       paretune plan-exploration logs/ --stage2 runs/latest
     """
     refuse_unused(context, stage2)
@@ -291,7 +292,7 @@ def parse_grid(text: str) -> Grid:
 
 def _swept_with(logs: Where | None, settings: Config | None) -> str:
     """Return the estimator that a sweep of such a log would use, with the kernel's smaller gain where no other was measured."""
-    from paretune.frontier.evaluate import wants_replay
+    from paretune.frontier.anchor import wants_replay
     from paretune.run import has_candidates
 
     if settings is not None and settings.evaluation.estimator == "hit":

@@ -47,7 +47,7 @@ def publish(
       paretune publish knee
       paretune publish runs/monday constrained --as anna --note "week 12"
       paretune publish runs/tuesday knee --renews 3
-      paretune publish bundles/knee --registry postgresql://db.example/paretune --json
+      paretune publish bundles/knee --registry postgresql://db/paretune --json
     """
     from paretune.errors import ConfigError
 

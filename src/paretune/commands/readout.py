@@ -63,9 +63,11 @@ def readout(
     \b
     Examples:
       paretune readout logs/ --plan plan.json
-      paretune readout logs/ --pre-days 1:7 --days 8:21 --margin hide=0.5 --out readout/
+      paretune readout logs/ --pre-days 1:7 --days 8:21 --margin hide=0.5 \\
+        --out readout/
       paretune readout logs/ --shares control=0.5,knee=0.5 --by cohort --json
-      paretune readout logs/ --registry postgresql://HOST/DATABASE --version 7 --record
+      paretune readout logs/ --registry postgresql://db/paretune --version 7 \\
+        --record
     """
     from paretune.errors import GateError
     from paretune.experiment.reading import Asked, read_test

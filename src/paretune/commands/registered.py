@@ -47,16 +47,18 @@ def acting(user: str) -> str:
     """Return who acts: who was named, or the login name.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: neither, or it is the name by which the guardrails sign.
     """
-    if user:
-        return user
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        from paretune.errors import ConfigError
+    from paretune.errors import ConfigError
+    from paretune.policy.audit import AUTOMAT
 
+    try:
+        name = user or getpass.getuser()
+    except (OSError, KeyError, ImportError):
         raise ConfigError("nobody is logged in here", hint="say who you are with --as USER") from None
+    if name.strip().casefold() == AUTOMAT:  # what a person does would pass for what was done by itself, and hold the guardrails
+        raise ConfigError(f"{AUTOMAT!r} is how `paretune guard` signs", hint="say who you are with --as USER")
+    return name
 
 
 def change_traffic(

@@ -31,8 +31,13 @@ def serve(
     state: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the last known good plan and bundles here, for starts without their source.")
     ] = None,
-    spool: Annotated[Path | None, typer.Option(metavar="DIR", help="Log decisions to this folder, for `paretune join`.")] = None,
-    redis: Annotated[str, typer.Option(metavar="URL", help="Log decisions to redis://HOST:PORT/DB?stream=NAME instead.")] = "",
+    spool: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Log decisions to this folder, for `paretune join`; with --redis, those that it does not take."),
+    ] = None,
+    redis: Annotated[
+        str, typer.Option(metavar="URL", help="Log decisions to redis://HOST:PORT/DB?stream=NAME; password in REDISCLI_AUTH.")
+    ] = "",
     config: Annotated[
         Path,
         typer.Option("--config", "-c", metavar="FILE", help="Names the logged features; its static weights are served before any plan."),
@@ -51,14 +56,13 @@ def serve(
       paretune serve --plan plan.json --bundles bundles
       paretune serve --registry paretune.db
       paretune serve --workers 4 --spool spool --state /var/lib/paretune
-      curl -s localhost:8077/v1/decide -H 'content-type: application/json' -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
+      paretune serve --redis redis://10.0.0.7:6379/0 --spool backlog
+      curl -s localhost:8077/v1/decide -H 'content-type: application/json' \\
+        -d '{"request_id": 1, "user": 7, "features": {"age": 31}}'
     """
-    from paretune.errors import ConfigError
     from paretune.serving.server import Settings
     from paretune.serving.server import serve as serve_forever
 
-    if spool and redis:
-        raise ConfigError("--spool and --redis both say where decisions are logged", hint="give one of them")
     heads, static = _static(config)
     settings = Settings(
         bundles=str(bundles),

@@ -90,7 +90,8 @@ def horizons(
         LogError: the log cannot be read.
         DataError: no times or no sessions, too few rows, or an objective that earns nothing.
     """
-    from paretune.frontier.evaluate import ANCHOR_ROWS, fit_anchor, sweep_sums
+    from paretune.frontier.anchor import ANCHOR_ROWS, fit_anchor
+    from paretune.frontier.evaluate import sweep_sums
     from paretune.frontier.horizon import compare_horizons
     from paretune.ope.sessions import carry_over
     from paretune.report.archive import MODEL

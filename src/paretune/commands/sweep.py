@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paretune.commands.crew import AddressOption, EngineOption, WorkersOption, crew_of
 from paretune.commands.output import (
     CONFIG,
     ConfigOption,
@@ -38,6 +39,9 @@ def sweep(
     ] = None,
     model: ModelOption = None,
     halves: Annotated[bool, typer.Option("--halves", help="Choose on one half of the users, report on the other.")] = False,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
+    workers: WorkersOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,6 +57,7 @@ def sweep(
       paretune sweep logs/ --bundle runs/model --output runs/monday
       paretune sweep logs/ --halves --json
       paretune sweep s3://feed/logs -o s3://feed/runs/monday
+      paretune sweep logs/ --engine ray
     """
     from paretune.errors import GateError
     from paretune.frontier.archive import FRONT
@@ -64,8 +69,12 @@ def sweep(
     from paretune.storage.copies import fetched, kept
 
     settings = configuration(config)
-    with fetched(bundle) if bundle else nullcontext() as trained, kept(output, last=FRONT) as folder, shown("sweep") as progress:
-        found = sweep_logs(logs, settings, folder, bundle=trained, model=model, seed=seed, halves=halves, progress=progress)
+    with ExitStack() as stack:
+        trained = stack.enter_context(fetched(bundle)) if bundle else None
+        folder = stack.enter_context(kept(output, last=FRONT))
+        crew = stack.enter_context(crew_of(engine, address=ray_address, workers=workers))
+        progress = stack.enter_context(shown("sweep"))
+        found = sweep_logs(logs, settings, folder, bundle=trained, model=model, seed=seed, halves=halves, crew=crew, progress=progress)
     refusal = found.front.refusal
     if as_json:
         show_json({"run": output, "report": output / PAGE, **summary(found.front)})

@@ -48,6 +48,11 @@ def tour(folder: Path, *, world: str, setting: str, seed: int, data: Path | None
         data: folder of the KuaiRand files.
         objectives: of the world.
         host: address to listen on.
+
+    Raises:
+        ConfigError: the run puts nothing forward that could be published, or there is no such world.
+        ArtefactError: the run was altered.
+        UnreachableError: the registry does not answer.
     """
     from paretune.commands.console import run_app
     from paretune.console.accounts import Accounts

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from paretune.commands.crew import AddressOption, EngineOption, WorkersOption, crew_of
 from paretune.commands.output import (
     CONFIG,
     ConfigOption,
@@ -34,6 +35,9 @@ def train(
         Any, typer.Option("--output", "-o", parser=where, metavar="DIR", help="Where to write the model; a folder or a URL.")
     ] = Path("runs/model"),
     model: ModelOption = None,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
+    workers: WorkersOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,7 +45,8 @@ def train(
 
     Trains on the days before the held-out ones. A run that was killed goes on from its checkpoint;
     the same log, configuration and seed give the same model. With --model best, several kinds are compared by how well
-    they predict the effects of weights on held-out users, and the best is kept.
+    they predict the effects of weights on held-out users, and the best is kept. With --engine ray several processes fit one model together,
+    each on its share of the log; another number of them gives another model, as another seed would.
 
     \b
     Examples:
@@ -50,6 +55,7 @@ def train(
       paretune train logs/ --model best
       paretune train logs/ --seed 1 --json
       paretune train s3://feed/logs -o s3://feed/models/7
+      paretune train logs/ --engine ray --workers 4
     """
     from paretune.logs.parquet import day_name
     from paretune.progress import shown
@@ -61,8 +67,8 @@ def train(
 
     settings = configuration(config)
     days = window(logs, settings).train
-    with kept(output, last=SUMS) as folder, shown("train") as progress:
-        fitted = train_model(logs, settings, folder, days=days, model=model, seed=seed, progress=progress)
+    with kept(output, last=SUMS) as folder, crew_of(engine, address=ray_address, workers=workers) as crew, shown("train") as progress:
+        fitted = train_model(logs, settings, folder, days=days, model=model, seed=seed, crew=crew, progress=progress)
     origin, first, last = origin_of(fitted), day_name(days[0]), day_name(days[-1])
     judged = from_losses(origin.losses)
     losses = {name: loss for name, loss in origin.losses.items() if name not in as_losses(judged)}

@@ -19,6 +19,7 @@ from paretune.console.access import NOBODY, By, Caller, Role, least_of, role_nam
 from paretune.console.credentials import TOKEN_PREFIX, Cost, Expiry, hash_password, hash_secret, is_alive, is_password, new_secret
 from paretune.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, SignInError
 from paretune.policy import rows
+from paretune.policy.audit import AUTOMAT
 from paretune.policy.database import Database
 from paretune.policy.tables import accounts, sessions, tokens
 
@@ -275,8 +276,6 @@ class Accounts:
         return Caller(row.account, least_of(Role(row.role), Role(row.of_account)), By.TOKEN, bool(row.plans_only), row.id)
 
     def _add(self, name: str, role: Role, password: str | None, *, by: str, origin: str, first: bool) -> Account:
-        from paretune.experiment.watch import AUTOMAT  # brings scipy, which signing in does not need
-
         if name_of(name) == AUTOMAT:  # what a person does would pass for what the guardrails did by themselves, and hold them
             raise ConfigError(f"{AUTOMAT!r} is how `paretune guard` signs", hint="take another name")
         name, stored = name_of(name), "" if password is None else hash_password(password, cost=self._cost)

@@ -63,6 +63,8 @@ class Fronts:
                 f"front {fingerprint[:12]} is of other heads than its policies", hint="publish the policy again, with its run"
             )
         found = Shown(fingerprint, front, beside.heads, beside.static, beside.evidence.hold_out, _surface(registry, beside))
+        if not beside.bundle:  # one with a model, which says more, may be published yet
+            return found
         with self._lock:
             self._kept[fingerprint] = found
             while len(self._kept) > _MOST:
@@ -71,6 +73,8 @@ class Fronts:
 
 
 def _surface(registry: Registry, policy: OperatingPolicy) -> Surface | None:
+    if not policy.bundle:
+        return None
     notes = json.loads(registry.bundle(policy.bundle).get(_SERVING, b"{}"))
     actions = np.array(notes.get("actions", []), dtype=np.float64)
     return surface_of(policy.heads, np.array(policy.static), actions) if actions.ndim == 2 else None

@@ -166,12 +166,12 @@ def trail(
     who: Who, after: Annotated[int, Query(ge=0, le=LARGEST)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> list[SeenEntry]:
     """The audit trail after an entry, the oldest first."""
-    return [seen_entry(entry) for entry in who.registry.audit() if entry.seq > after][:limit]
+    return [seen_entry(entry) for entry in who.registry.trail_after(after, limit=limit)]
 
 
 @governing.get("/audit/verify", tags=["audit"])
 @asks(Action.READ_AUDIT)
 def verify(who: Who, head: Annotated[Hash | None, Query(description="A hash of the trail that was noted earlier.")] = None) -> SeenVerdict:
     """Whether trail, plans, policies and bundles are as they were written."""
-    problems, entries = who.registry.verify(head=head or ""), who.registry.audit()
-    return SeenVerdict(whole=not problems, problems=problems, head=entries[-1].hash if entries else "")
+    problems = who.registry.verify(head=head or "")
+    return SeenVerdict(whole=not problems, problems=problems, head=who.registry.head()[1])

@@ -7,7 +7,7 @@ elsewhere, and no page allows a script of its own text. Whoever is not signed in
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -21,21 +21,23 @@ from paretune.console.guard import Asked, Guarded, Who, asks
 from paretune.console.live import plans_of
 from paretune.console.paper import is_local, rendered
 from paretune.console.pictures import front_specification, live_specifications, weights_specification
-from paretune.policy.changes import STEPS, diff, next_step, numbers_in, share_of
+from paretune.policy.audit import AUTOMAT
+from paretune.policy.changes import STEPS, arm_name, diff, next_step, numbers_in, share_of
 
 pages = APIRouter(route_class=Guarded, include_in_schema=False, default_response_class=HTMLResponse)
 _RECENT = 20  # lines of the history on the first page
+_LONGEST_WAY = 500  # characters of the way back from the sign-in page
 _PAGE = 50  # lines of the history and of the trail on a page of their own
 _REPORT_POLICY = "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 @pages.get("/login")
 @asks(Action.SEE_INTERFACE)
-def login(request: Request, who: Who, back: Annotated[str, Query(alias="next", max_length=500)] = "/") -> Response:
-    """Sign in, or make the first admin."""
+def login(request: Request, who: Who, back: Annotated[str, Query(alias="next")] = "/") -> Response:
+    """Sign in, or make the first admin; leads back to where people came from, where that is a place of the console."""
     desk = who.desk
     new = bool(desk.setup_code) and desk.accounts.is_empty()
-    return _page(request, who, "login", back=back if is_local(back) else "/", new=new, proxied=who.user)
+    return _page(request, who, "login", back=back if len(back) <= _LONGEST_WAY and is_local(back) else "/", new=new, proxied=who.user)
 
 
 @pages.get("/")
@@ -49,7 +51,10 @@ def in_force(request: Request, who: Who) -> Response:
     waiting = [
         found for found in policies if found.state == "draft" or (found.state == "approved" and found.number not in numbers_in(plan))
     ]
-    return _page(request, who, "in_force", plan=plan, past=past, served=served, waiting=waiting, steps=STEPS, fronts=registry.fronts())
+    numbers = {arm_name(number): number for number in numbers_in(plan)}
+    stepped_back = bool(past) and past[0].by == AUTOMAT and past[0].operation != "ramp"
+    told = {"plan": plan, "past": past, "served": served, "waiting": waiting, "numbers": numbers, "stepped_back": stepped_back}
+    return _page(request, who, "in_force", **told, steps=STEPS, fronts=registry.fronts())
 
 
 @pages.get("/fronts")
@@ -146,11 +151,16 @@ def history(
 
 @pages.get("/audit")
 @asks(Action.READ_AUDIT)
-def trail(request: Request, who: Who, page: Annotated[int, Query(ge=0, le=LARGEST)] = 0) -> Response:
-    """The audit trail, the latest first."""
-    entries = who.registry.audit()[::-1]
-    shown = entries[page * _PAGE : (page + 1) * _PAGE]
-    return _page(request, who, "audit", entries=shown, page=page, more=len(entries) > (page + 1) * _PAGE, total=len(entries))
+def trail(
+    request: Request,
+    who: Who,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST)] = None,
+    after: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
+) -> Response:
+    """The audit trail, the latest first: the entries before one, or after one, or the latest."""
+    registry = who.registry
+    entries = registry.trail_before(before, limit=_PAGE) if after is None else registry.trail_after(after, limit=_PAGE)[::-1]
+    return _page(request, who, "audit", entries=entries, total=registry.head()[0])
 
 
 @pages.get("/live")
@@ -187,11 +197,19 @@ def people(request: Request, who: Who) -> Response:
 
 def to_sign_in(request: Request) -> Response:
     """Lead to the sign-in page, and back afterwards."""
-    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    place = f"/login?next={quote(path, safe='')}"
-    if "hx-request" in request.headers:  # a part of a page cannot lead away by itself
-        return Response(status_code=204, headers={"hx-redirect": "/login"})
-    return RedirectResponse(place, status_code=303)
+    if "hx-request" not in request.headers:
+        return RedirectResponse(_login_from(request.url.path, request.url.query), status_code=303)
+    try:
+        page = urlsplit(request.headers.get("hx-current-url", ""))  # a part of a page is no place to come back to; the page is
+    except ValueError:  # it is no address
+        page = urlsplit("")
+    return Response(status_code=204, headers={"hx-redirect": _login_from(page.path, page.query)})  # a part cannot lead away by itself
+
+
+def _login_from(path: str, query: str) -> str:
+    """Return the address of the sign-in page, with the way back to a place of the console."""
+    place = path + (f"?{query}" if query else "")
+    return f"/login?next={quote(place, safe='')}" if is_local(place) else "/login"
 
 
 def _page(request: Request, who: Asked, name: str, **content: Any) -> Response:
@@ -210,13 +228,15 @@ def _dialled(who: Asked, shown: Shown, dial: Dial) -> dict[str, Any]:
 
 def _lately(who: Asked) -> dict[str, Any]:
     traffic, registry = who.desk.traffic, who.registry
-    plan, sample = registry.current(), traffic.latest()
+    plan, sample, look = registry.current(), traffic.latest(), traffic.look()
     return {
         "plan": plan,
         "services": traffic.services,
         "sample": sample,
         "plans": plans_of(sample) if sample else [],
         "last": traffic.last(10),
-        "look": traffic.look(),
+        "look": look,
+        "guarded": traffic.is_guarded,
+        "unseen_s": None if look is None else traffic.unseen_s(look),
         "pictures": live_specifications(traffic.steps(every=2)) if sample else [],
     }

@@ -1,16 +1,20 @@
 """Asks decision services for their metrics, once a second. An edge: HTTP, Prometheus's format, a file, threads,
 the clock.
 
-The rule: a service that does not answer is named, and never waited for longer than its deadline; without services nothing is asked.
+The rule: all services are asked at once and have one deadline, so that one that does not answer, or only in drops, is named and holds up
+nobody; without services nothing is asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -82,13 +86,22 @@ class Look(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
     users: int
     guardrails: tuple[Guarded, ...]
+    saw_us: int = 0  # of the last look that succeeded
+    silent_s: float = 600.0  # for how long none may succeed
+    every_s: float = 0.0  # between looks; 0 = not known
+    unwatched: tuple[str, ...] = ()  # what nobody can watch under the plan
 
 
 class Traffic:
     """What decision services did lately; for any number of threads."""
 
     def __init__(
-        self, services: Sequence[str] = (), *, guardrails: Path | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        services: Sequence[str] = (),
+        *,
+        guardrails: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Name the services; nothing is asked before `start` or `ask`.
 
@@ -96,6 +109,7 @@ class Traffic:
             services: addresses such as http://127.0.0.1:8077.
             guardrails: file in which `paretune guard` leaves what it saw; None = nobody looks.
             clock: seconds that never go back.
+            wall_clock: seconds since 1970, as the guard's looks count them.
 
         Raises:
             ConfigError: one is no address.
@@ -104,7 +118,7 @@ class Traffic:
             if not _is_address(service):
                 raise ConfigError(f"{service!r} is no address of a decision service", hint="write http://HOST:PORT")
         self.services = tuple(service.rstrip("/") for service in services)
-        self._clock, self._guardrails = clock, guardrails
+        self._clock, self._wall_clock, self._guardrails = clock, wall_clock, guardrails
         self._samples: deque[Sample] = deque(maxlen=KEPT)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -122,14 +136,12 @@ class Traffic:
         self._stopped.set()
 
     def ask(self) -> Sample:
-        """Ask every service now, and keep the answer."""
-        heard: dict[str, Counted] = {}
-        with httpx.Client(timeout=DEADLINE_S, trust_env=False) as client:
-            for service in self.services:
-                try:
-                    heard[service] = read_metrics(client.get(f"{service}/metrics").raise_for_status().text)
-                except (httpx.HTTPError, ValueError):
-                    continue
+        """Ask every service now, all at once, and keep what was answered before the deadline."""
+        loop = asyncio.new_event_loop()  # one for each time, closed without waiting for a name that is still looked up
+        try:
+            heard = loop.run_until_complete(_heard(self.services))
+        finally:
+            loop.close()
         sample = Sample(self._clock(), heard, tuple(service for service in self.services if service not in heard))
         self._samples.append(sample)
         return sample
@@ -147,6 +159,16 @@ class Traffic:
         except (OSError, msgspec.MsgspecError):
             return None
 
+    def unseen_s(self, look: Look) -> float | None:
+        """Return for how long nobody has seen what the plan does; None where that is no longer than it may be."""
+        seconds = self._wall_clock() - (look.saw_us or look.at_us) / 1e6
+        return seconds if seconds > look.silent_s + look.every_s else None
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether guardrails are said to look."""
+        return self._guardrails is not None
+
     def last(self, seconds: float) -> Live | None:
         """Return what happened in about the last seconds; None before there are two samples."""
         samples = tuple(self._samples)
@@ -163,6 +185,27 @@ class Traffic:
     def _run(self) -> None:
         while not self._stopped.wait(EVERY_S):
             self.ask()
+
+
+async def _heard(services: Sequence[str]) -> dict[str, Counted]:
+    """Return the counts of the services that answered whole before the deadline."""
+
+    async def asked(client: httpx.AsyncClient, service: str) -> Counted | None:
+        try:
+            async with asyncio.timeout(DEADLINE_S):  # of the whole answer; httpx's own is of each read
+                answer = await client.get(f"{service}/metrics")
+            return read_metrics(answer.raise_for_status().text)
+        except (httpx.HTTPError, TimeoutError, ValueError):
+            return None
+
+    async with httpx.AsyncClient(timeout=None, trust_env=False, verify=_tls()) as client:  # noqa: S113  (see `asked`)
+        found = await asyncio.gather(*(asked(client, service) for service in services))
+    return {service: counted for service, counted in zip(services, found, strict=True) if counted is not None}
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)  # takes longer to make than an answer
 
 
 def _is_address(text: str) -> bool:

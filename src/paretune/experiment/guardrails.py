@@ -11,7 +11,7 @@ nothing is said, and nothing is breached.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 
@@ -54,6 +54,19 @@ class Watched:
             return f"{self.name}: too little was seen"
         numbers = f"{100 * self.value:+.2f} % ({100 * self.low:+.2f} … {100 * self.high:+.2f})".replace("-", "−")
         return f"{self.name}: {numbers}, limit {100 * self.limit:+.3g} %".replace("-", "−")
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """How the sequences of one guardrail share its alpha: they are counted by the days and steps of the ramp that went before."""
+
+    alpha: float
+    offset: int  # to add to a day, so that the first sequence of the ramp is number 1
+    horizon: int
+
+    def on(self, day: int) -> float:
+        """Return the part of the sequence that begins on a day."""
+        return alpha_of_sequence(self.alpha, max(1, int(day) + self.offset), horizon=self.horizon)
 
 
 def alpha_of_sequence(alpha: float, number: int, *, horizon: int) -> float:
@@ -139,6 +152,12 @@ def watch_shares(moments: Moments, limits: Sequence[Limit], *, alpha: float, pla
         alone = tuple(share[m] * np.exp(at * error[m]) for at in (-_ALONE, _ALONE))
         found.append(_watched(limit.name, float(share[m]), *ends, limit=limit.largest, worse=1, telling=telling, alone=alone))
     return tuple(found)
+
+
+def worst_of(looks: Iterable[tuple[Watched, ...]]) -> tuple[Watched, ...]:
+    """Return each guardrail as the whole step sees it, or as the first later beginning does that sees a breach."""
+    by_name = zip(*looks, strict=True)
+    return tuple(next((one for one in alike if one.state == BREACHED), alike[0]) for alike in by_name)
 
 
 def _critical(error: np.ndarray, *, users: float, planned_users: float, alpha: float) -> np.ndarray:

@@ -9,7 +9,7 @@ The rule: what a metric's users vary by is read off data, never assumed; a lift 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from paretune.errors import ConfigError
 from paretune.records import Floats
@@ -55,20 +55,3 @@ def users_needed(
 def detectable_lift(std_error: Floats, *, critical: Floats | float, power: float = POWER) -> Floats:
     """Return the smallest lift that is seen with some probability at this error."""
     return np.expm1(std_error * (critical + ndtri(power)))
-
-
-def power_of(lift: Floats | float, std_error: Floats, *, critical: Floats | float) -> Floats:
-    """Return the probability that an interval excludes no lift, on either side."""
-    away = np.log1p(lift) / std_error
-    return ndtr(away - critical) + ndtr(-away - critical)
-
-
-def error_of_split(influence_sd: Floats | float, *, users: Floats | float, control: Floats | float) -> Floats:
-    """Return the standard error of the log ratio of an arm over the control.
-
-    Args:
-        influence_sd: spread over users of a log value's influence, sqrt(n) times the error of one arm of n users.
-        users: of the arm.
-        control: users of the control arm.
-    """
-    return influence_sd * np.sqrt(1 / np.asarray(users, dtype=np.float64) + 1 / np.asarray(control, dtype=np.float64))

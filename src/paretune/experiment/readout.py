@@ -86,11 +86,6 @@ class Readout:
         """Whether something is said of at least one arm."""
         return any(verdict.answer not in {CANNOT_TELL, BLOCKED} for verdict in self.verdicts)
 
-    @property
-    def basis_ends(self) -> tuple[Floats, Floats]:
-        """The ends that the verdicts are read off, each (A, M)."""
-        return (self.band_low, self.band_high) if self.basis == FIXED else (self.watched_low[-1], self.watched_high[-1])
-
 
 def read_out(
     looks: Moments,

@@ -3,26 +3,43 @@
     killed, or no policy served            keep
     stepped back by itself before          hold until a person acts; breached again: kill
     a guardrail is breached                step back
-    no rows for so long                    hold; for twice as long: step back
+    nothing is seen for so long            hold; for twice as long: step back        (no row, or no look that succeeds)
     a guardrail worries, or too early      keep
-    else, where a ramp is asked for        next step
+    else, where a ramp is asked for        next step, and one an hour at most
 
 The rule: going back needs no approval and is never delayed; going forward takes time, users, and no worry, and never follows a step back by
-itself. Whoever acts by itself signs as AUTOMAT, so that the record says who did it.
+itself. A guard that cannot read is as blind as one that nothing is written for: both count the minutes in which nothing was seen. Whoever
+acts by itself signs as AUTOMAT, so that the record says who did it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from paretune.config import Rollout
 from paretune.experiment.guardrails import BREACHED, HOLDS, Watched
+from paretune.policy.audit import AUTOMAT
 
-AUTOMAT = "guardrails"
 Action = Literal["keep", "ramp", "hold", "kill", "rollback"]
 BACK: tuple[Action, ...] = ("kill", "rollback")
+BETWEEN_S = 3600.0  # least time between something done by itself and the next step forward
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """When something was last seen; kept from look to look."""
+
+    saw_s: float  # of the last look that succeeded, seconds since 1970; before the first, when watching began
+    failed_s: float | None = None  # of the first look that failed since; None where none did
+
+    def after(self, now_s: float, *, failed: bool) -> Sight:
+        """Return it after another look."""
+        if not failed:
+            return Sight(now_s)
+        return Sight(self.saw_s, now_s if self.failed_s is None else self.failed_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +52,16 @@ class Situation:
     by: str  # who put it in force
     operation: str  # by which operation
     age_s: float  # since it came into force
-    silent_s: float  # since the newest row; infinite where there is none
+    silent_s: float  # for how long nothing was seen: no row, or no look that succeeded
     users: int  # of the smaller of arm and control
     watched: tuple[Watched, ...]
     next_share: float | None  # of the ramp; None where it is not to go further
     can_go_back: bool = True  # there is a plan before this one that serves the policies to fewer users
     doubts: tuple[str, ...] = ()  # what stands against a step forward although nothing is breached
+    unwatched: tuple[str, ...] = ()  # what nobody can watch under this plan
+    silence: str = "no row"  # what is missing while nothing is seen
+    freezes_first: bool = False  # nothing was done about the silence yet: hold before stepping back, however long it was
+    acted_s: float = inf  # since something was last done by itself; infinite where nothing ever was
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +97,11 @@ def next_step(situation: Situation, rollout: Rollout) -> Step:
     if breached:
         return Step(back, tuple(breached))
     silent = min(situation.silent_s, situation.age_s)  # a plan that is young was not silent for longer
-    if silent > 120 * rollout.silent_min:
-        return Step(back, (f"no row for {silent / 60:.0f} minutes: nobody can see what it does",))
+    told = f"{situation.silence} for {silent / 60:.0f} minutes"
+    if silent > 120 * rollout.silent_min and not situation.freezes_first:
+        return Step(back, (f"{told}: nobody can see what it does", *situation.doubts))
     if silent > 60 * rollout.silent_min:
-        return Step("hold", (f"no row for {silent / 60:.0f} minutes",))
+        return Step("hold", (told, *situation.doubts))
     waits = _waits(situation, rollout)
     if waits:
         return Step("keep", waits)
@@ -90,7 +112,7 @@ def next_step(situation: Situation, rollout: Rollout) -> Step:
 
 def _waits(situation: Situation, rollout: Rollout) -> tuple[str, ...]:
     """Return what stands against a step forward."""
-    found: list[str] = []
+    found = [f"unwatched: {one}" for one in situation.unwatched]
     unsettled: Sequence[Watched] = [one for one in situation.watched if one.state != HOLDS]
     found += [f"{one.state}: {one.sentence}" for one in unsettled]
     found += situation.doubts
@@ -100,4 +122,6 @@ def _waits(situation: Situation, rollout: Rollout) -> tuple[str, ...]:
         found.append(f"{situation.age_s / 3600:.1f} of {rollout.hold_hours:g} h at this step")
     if situation.users < rollout.least_users:
         found.append(f"{situation.users:,} of {rollout.least_users:,} users in the smaller arm")
+    if situation.acted_s < BETWEEN_S:
+        found.append(f"{situation.acted_s / 60:.0f} of {BETWEEN_S / 60:.0f} minutes since something was last done by itself")
     return tuple(found)

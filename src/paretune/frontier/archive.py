@@ -15,17 +15,18 @@ import numpy as np
 import polars as pl
 
 from paretune.errors import ArtefactError, in_words
+from paretune.frontier.curve import Curve
 from paretune.frontier.front import CohortLifts, CohortSweep, Expectation, Front, Guarded, Lifts, Pick, Policy
-from paretune.frontier.hull import Curve
 from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
 from paretune.records import Floats
+from paretune.value.atomic import write_whole
 
 FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"
 
 
-def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Curve | None = None) -> None:
+def save_front(front: Front, folder: str | Path, *, heads: tuple[str, ...], curve: Curve | None = None) -> None:
     """Write a front into a folder, in place of an earlier one.
 
     Args:
@@ -34,6 +35,7 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
         heads: (m,) names of the weights.
         curve: the hit estimator's lifts at every alpha at which a choice changes, with two objectives; written as curve.parquet.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lifts = {field.name: _plain(getattr(front.lifts, field.name)) for field in fields(Lifts) if field.name != "replicates"}
     policies = [{field.name: _plain(getattr(policy, field.name)) for field in fields(Policy)} for policy in front.policies]
@@ -63,17 +65,19 @@ def save_front(front: Front, folder: Path, *, heads: tuple[str, ...], curve: Cur
     if curve is not None:
         lift = {f"{name}_lift": curve.values[:, j] for j, name in enumerate(front.lifts.objectives)}
         _write_table(pl.DataFrame({"alpha_from": curve.starts, **lift, "hits": curve.hits}), folder / CURVE)
-    unfinished = folder / f".{FRONT}.tmp"
-    unfinished.write_text(json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    unfinished.replace(folder / FRONT)
+    write_whole(folder / FRONT, json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
-def load_front(folder: Path) -> Front:
+def load_front(folder: str | Path) -> Front:
     """Return the front that `save_front` wrote.
+
+    Args:
+        folder: of a run, or another that holds front.json.
 
     Raises:
         ArtefactError: the files are missing, torn, or of another format.
     """
+    folder = Path(folder)
     try:
         written = json.loads((folder / FRONT).read_text(encoding="utf-8"))
         if written["format"] != FORMAT:

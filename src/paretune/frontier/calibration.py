@@ -16,8 +16,8 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import DataError, GateError
+from paretune.frontier.anchor import ROWS_SCORED, Anchor
 from paretune.frontier.assemble import signs_of
-from paretune.frontier.evaluate import ROWS_SCORED, Anchor
 from paretune.frontier.sweep import choose
 from paretune.ope.clusters import BUCKETS, user_buckets
 from paretune.ope.intervals import clustered_std_error

@@ -16,7 +16,7 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import DataError
-from paretune.frontier.evaluate import Anchor
+from paretune.frontier.anchor import Anchor
 from paretune.frontier.lifts import refuse_idle
 from paretune.frontier.sweep import choose
 from paretune.ope.clusters import user_buckets

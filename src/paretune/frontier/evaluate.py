@@ -16,93 +16,21 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ConfigError, DataError
+from paretune.frontier.anchor import ROWS_SCORED, Anchor, rows_scored
 from paretune.frontier.assemble import assemble_front, floors_of, signs_of
 from paretune.frontier.dual import dual_scalarisations
 from paretune.frontier.front import Front
 from paretune.frontier.sweep import Family, Sweep, SweepSums, alpha_grid, scalarise, simplex_grid
-from paretune.ope.baseline import Baseline, fit_baseline
-from paretune.ope.clusters import user_buckets
 from paretune.ope.pooling import ACTION, OVERLAP, Kernel, Likeness, action_likeness, kernel_coordinates, overlap_likeness
-from paretune.ope.variate import Variate, variate_sums
 from paretune.ports import ValueModel
-from paretune.records import PRODUCTION, Bools, Candidates, Floats, Log
+from paretune.records import Bools, Candidates, Floats, Log
 from paretune.seeds import stream
 from paretune.surface.lists import list_values, top_lists
-from paretune.value.features import Encoder
-
-ANCHOR_ROWS = 200_000  # production rows are plenty for m(s): the lift is unbiased for any m
-ROWS_SCORED = 16_384  # at a time; bounds the (n, K, M) values
-MOST_COHORTS = 8  # kept apart; the sums grow with their number
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """What production is worth, as days before the held-out ones say."""
-
-    value: Floats  # (M,) mean reward
-    cohorts: tuple[str, ...]  # to keep apart, largest first
-    encoder: Encoder | None = None  # with m(s); None where no production row was logged
-    baseline: Baseline | None = None
-    variate: Variate | None = None  # list-replay g(s, a); None where no exploration row had candidates
-    proposed: Floats | None = None  # (D, M) scalarisations that the dual proposes for the floors, with three objectives and more
-
-    def expected(self, log: Log) -> Floats | None:
-        """Return m(s) (n, M) of a log's requests; None where there is no m."""
-        return None if self.encoder is None or self.baseline is None else self.baseline.predict(self.encoder.wide(log.state))
-
-
-def fit_anchor(log: Log, config: Config) -> Anchor:
-    """Return what production is worth, and where exploration rows carry candidates, what the ranker's word on other lists is worth.
-
-    Args:
-        log: rows of training days; production rows where there are any, else the exploration rows stand in for the scale alone.
-        config: features, cohorts, estimator.
-
-    Raises:
-        DataError: there are no rows, or an objective never earned anything.
-    """
-    if len(log) == 0:
-        raise DataError("no rows to anchor the lifts on", hint="give the log of the training days")
-    production = log.production()
-    rows = production if len(production) else log
-    value = rows.rewards.mean(axis=0, dtype=np.float64)
-    if not (value > 0).all():
-        earning = [objective.name for objective, mean in zip(config.objectives, value, strict=True) if not mean > 0]
-        raise DataError(f"objectives {earning} earned nothing on the training days", hint="check their columns, or leave them out")
-    counts = np.bincount(rows.cohort.codes[rows.cohort.codes >= 0], minlength=len(rows.cohort.vocabulary))
-    met = [rows.cohort.vocabulary[i] for i in np.argsort(-counts, kind="stable") if counts[i]]
-    cohorts = tuple((config.cohorts.values or met)[:MOST_COHORTS])
-    if not len(production):
-        return Anchor(value, cohorts)
-    used = production.take(slice(0, ANCHOR_ROWS))
-    encoder = Encoder.fit(used.state, config.features)
-    baseline = fit_baseline(encoder.wide(used.state), used.rewards)
-    return Anchor(value, cohorts, encoder, baseline, _fit_variate(log, config, encoder, baseline))
-
-
-def wants_replay(config: Config) -> bool:
-    """Say whether the list-replay variate is wanted, and every objective has the head that it needs."""
-    return config.evaluation.estimator in {"auto", "overlap-replay"} and config.objective_heads() is not None
-
-
-def _fit_variate(log: Log, config: Config, encoder: Encoder, baseline: Baseline) -> Variate | None:
-    heads = config.objective_heads()
-    if heads is None or not wants_replay(config) or log.candidates is None:
-        return None
-    rows = log.take(log.explored & (log.action > PRODUCTION) & (np.diff(log.candidates.offsets) > 0)).take(slice(0, ANCHOR_ROWS))
-    surface, total = config.surface.build(), None
-    for start in range(0, len(rows), ROWS_SCORED):
-        part = rows.take(slice(start, start + ROWS_SCORED))
-        if part.candidates is None:
-            continue
-        both = np.stack([np.zeros(len(part), np.int64), part.action], axis=1)
-        listed = list_values(part.candidates, top_lists(part.candidates, surface.actions, surface.k), heads)
-        listed = np.take_along_axis(listed, both[:, :, None], axis=1)
-        wide = encoder.wide(part.state)
-        half = (user_buckets(part.user) % 2).astype(np.int64)
-        sums = variate_sums(wide, listed[:, 1] - listed[:, 0], part.rewards - baseline.predict(wide), half=half)
-        total = sums if total is None else total + sums
-    return None if total is None else total.solve()
+def wants_lists(config: Config) -> bool:
+    """Say whether the estimator reads the candidates of held-out rows, where there are any."""
+    return config.evaluation.estimator in {"auto", "overlap", "overlap-replay"}
 
 
 def scalarisations_of(config: Config) -> Floats:
@@ -144,7 +72,9 @@ def family_of(config: Config, anchor: Anchor) -> Family:
     return Family(config.surface.build().actions, weights, scale, anchor.cohorts)
 
 
-def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> SweepSums:
+def sweep_sums(
+    model: ValueModel, hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor, evidence: Evidence | None = None
+) -> SweepSums:
     """Return the sums of a sweep over hold-out rows; those of several logs add up.
 
     Args:
@@ -152,6 +82,8 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
         hold_out: the rows, or batches of them in any order; later than those the model and the anchor saw.
         config: objectives, surface, points drawn.
         anchor: from the training days.
+        evidence: how rows speak for actions that they did not take, the same for all parts of a log (see `pooled_evidence`); by default
+            these rows decide.
 
     Raises:
         ConfigError: the model was trained for other objectives.
@@ -164,12 +96,14 @@ def sweep_sums(model: ValueModel, hold_out: Iterable[Log] | Log, config: Config,
             hint="train again with this configuration, or sweep with the one the model was trained with",
         )
     surface = config.surface.build()
-    evidence, batches = pooled_evidence(hold_out, config, anchor=anchor)
-    running = Sweep(family_of(config, anchor), kernel=evidence.kernel, replayed=evidence.replayed)
+    batches: Iterable[Log] = [hold_out] if isinstance(hold_out, Log) else hold_out
+    if evidence is None:
+        evidence, batches = pooled_evidence(batches, config, anchor=anchor)
+    running, at_once = Sweep(family_of(config, anchor), kernel=evidence.kernel, replayed=evidence.replayed), rows_scored(len(surface))
     for batch in batches:
         explored, production = batch.exploration(), batch.production()
-        for start in range(0, len(explored), ROWS_SCORED):
-            part = explored.take(slice(start, start + ROWS_SCORED))
+        for start in range(0, len(explored), at_once):
+            part = explored.take(slice(start, start + at_once))
             told = evidence.of_rows(part)
             values = model.values(part.state, surface.actions)
             running.add_explored(
@@ -218,7 +152,7 @@ class Evidence:
 
 
 def pooled_evidence(hold_out: Iterable[Log] | Log, config: Config, *, anchor: Anchor) -> tuple[Evidence, Iterable[Log]]:
-    """Return how the rows of a hold-out log speak, and all of its batches again; the first with exploration rows decides.
+    """Return how the rows of a hold-out log speak, and all of its batches again; the first with exploration rows decides for all.
 
     Raises:
         DataError: the configuration asks for an estimator that the log cannot give.

@@ -14,7 +14,8 @@ from scipy.special import stdtrit
 
 from paretune.config import Config
 from paretune.errors import DataError, GateError
-from paretune.frontier.evaluate import ROWS_SCORED, Anchor, Evidence, pooled_evidence
+from paretune.frontier.anchor import ROWS_SCORED, Anchor
+from paretune.frontier.evaluate import Evidence, pooled_evidence
 from paretune.frontier.lifts import estimated_lift, refuse_idle
 from paretune.frontier.references import nearest_grid_action
 from paretune.ope.clusters import user_buckets

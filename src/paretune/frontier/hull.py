@@ -14,8 +14,7 @@ from itertools import product
 
 import numpy as np
 
-from paretune.errors import DataError, NoOverlapError
-from paretune.ope.lift import ProducedSums
+from paretune.errors import DataError
 from paretune.records import Floats, Ints
 
 try:
@@ -204,102 +203,3 @@ def check_actions(values: Floats, action: Ints) -> None:
     """
     if len(action) != len(values) or (len(action) and not (action.min() >= 0 and action.max() < values.shape[1])):
         raise DataError("actions are not one index in [0, K) per request", hint="leave rows out that are off the grid")
-
-
-@dataclass(frozen=True, slots=True)
-class HitIntervals:
-    """The exploration rows that are a hit for some alpha: all that the exact curve needs of a log; batches merge by `+`."""
-
-    low: Floats  # (h,) the row is a hit for alpha in [low, high)
-    high: Floats  # (h,)
-    weight: Floats  # (h,) 1 / propensity
-    reward: Floats  # (h, M)
-    residual: Floats  # (h, M) r - m
-
-    def __add__(self, other: HitIntervals) -> HitIntervals:
-        """Return the rows of both batches."""
-        return HitIntervals.concat([self, other])
-
-    @staticmethod
-    def concat(parts: list[HitIntervals]) -> HitIntervals:
-        """Return the rows of all batches, at least one."""
-        names = ("low", "high", "weight", "reward", "residual")
-        return HitIntervals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def hit_intervals(values: Floats, action: Ints, *, propensity: Floats, rewards: Floats, expected: Floats | None = None) -> HitIntervals:
-    """Return the rows whose logged action is the best one for some alpha.
-
-    Args:
-        values: (n, K, 2) finite, relative-lift units.
-        action: (n,) logged action in [0, K).
-        propensity: (n,) in (0, 1].
-        rewards: (n, M).
-        expected: m(s) (n, M); zero where not given.
-
-    Raises:
-        DataError: see `optimal_interval`.
-    """
-    low, high = optimal_interval(values, action)
-    hit = np.isfinite(low)
-    reward = rewards[hit].astype(np.float64)
-    return HitIntervals(low[hit], high[hit], 1.0 / propensity[hit], reward, reward if expected is None else reward - expected[hit])
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A piecewise constant function of alpha on [0, 1]."""
-
-    starts: Floats  # (T,) increasing; the value holds on [starts[t], starts[t + 1])
-    values: Floats  # (T, M) NaN where there is no hit
-    hits: Ints  # (T,)
-
-    def at(self, alpha: Floats) -> Floats:
-        """Return (P, M) values at given alphas (P,) in [0, 1]."""
-        return self.values[np.searchsorted(self.starts, alpha, side="right") - 1]
-
-
-def reward_curve(hits: HitIntervals) -> Curve:
-    """Return Reward@HIT (Eq. 9) of pi_alpha for every alpha.
-
-    Raises:
-        NoOverlapError: no row is a hit for any alpha.
-    """
-    return _curve(hits, hits.reward, np.ones_like(hits.weight))
-
-
-def residual_curve(hits: HitIntervals) -> Curve:
-    """Return the self-normalised mean of r - m under pi_alpha for every alpha: what of the anchored lift depends on alpha.
-
-    Raises:
-        NoOverlapError: no row is a hit for any alpha.
-    """
-    return _curve(hits, hits.residual, hits.weight)
-
-
-def lift_curve(hits: HitIntervals, produced: ProducedSums) -> Curve:
-    """Return the production-anchored relative lift of pi_alpha for every alpha.
-
-    Raises:
-        NoOverlapError: no row is a hit for any alpha.
-    """
-    curve = residual_curve(hits)
-    rows = produced.rows.sum()
-    return Curve(curve.starts, (curve.values + produced.correction.sum(axis=0) / rows) / (produced.reward.sum(axis=0) / rows), curve.hits)
-
-
-def _curve(hits: HitIntervals, outcome: Floats, weight: Floats) -> Curve:
-    if len(hits.low) == 0:
-        raise NoOverlapError("no logged action is the best one at any alpha", hint="widen the exploration slice")
-    stays = hits.high < 1  # a row that is a hit up to 1 is one at 1 too
-    position = np.concatenate([[0.0], hits.low, hits.high[stays]])
-    sums = np.column_stack([np.ones(len(weight)), weight, weight[:, None] * outcome])
-    change = np.concatenate([np.zeros((1, sums.shape[1])), sums, -sums[stays]])
-    order = np.argsort(position)
-    position = position[order]
-    last = np.append(position[1:] != position[:-1], True)
-    total = np.cumsum(change[order], axis=0)[last]
-    count = np.rint(total[:, 0]).astype(np.int64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.where(count[:, None] > 0, total[:, 2:] / total[:, 1:2], np.nan)
-    return Curve(position[last], values, count)

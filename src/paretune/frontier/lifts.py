@@ -61,50 +61,6 @@ def refuse_idle(production: Floats, objectives: tuple[str, ...]) -> None:
         )
 
 
-def lifts_of(
-    sums: AnchoredSums,
-    baseline: AnchoredSums,
-    *,
-    policies: tuple[str, ...],
-    objectives: tuple[str, ...],
-    confidence: float = 0.95,
-    replicates: int = 1000,
-    min_hits: int = 1,
-    n_users: int,
-    rng: np.random.Generator,
-) -> Lifts:
-    """Return the lifts of P policies with intervals, bands and bootstrap draws.
-
-    Args:
-        sums: of P policies.
-        baseline: see `estimated_lift`.
-        policies: names (P,).
-        objectives: names (M,).
-        confidence: of the intervals, and of all bands together.
-        replicates: B bootstrap draws over users.
-        min_hits: policies with fewer hits get NaN.
-        n_users: distinct users behind the rows.
-        rng: source of the bootstrap.
-
-    Raises:
-        DataError: an objective has production value zero, or rows are of fewer than two clusters of users.
-        NoOverlapError: no policy has a hit.
-    """
-    estimate, production = estimated_lift(sums, baseline, min_hits=min_hits)
-    refuse_idle(production, objectives)
-    return lifts_record(
-        estimate,
-        production,
-        policies=policies,
-        objectives=objectives,
-        confidence=confidence,
-        replicates=replicates,
-        n_rows=int(sums.explored.raw.rows.sum() + sums.produced.rows.sum()),
-        n_users=n_users,
-        rng=rng,
-    )
-
-
 def lifts_record(
     estimate: Estimate,
     production: Floats,

@@ -140,5 +140,8 @@ def _shapes(scalarisations: Floats, seen: Floats, apart: Bools) -> tuple[Floats,
 
 
 def _drawn(middle: Floats, covariance: Floats, count: int, rng: np.random.Generator) -> Floats:
+    """Return draws by the symmetric root, the only one that changes little where the covariance does: in what order numbers were added, and
+    with it the order and the signs of eigenvectors, must not decide a draw.
+    """
     values, vectors = np.linalg.eigh(covariance)
-    return middle + rng.standard_normal((count, len(middle))) @ (vectors * np.sqrt(values.clip(0))).T
+    return middle + rng.standard_normal((count, len(middle))) @ (vectors * np.sqrt(values.clip(0))) @ vectors.T

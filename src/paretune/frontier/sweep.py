@@ -1,8 +1,8 @@
 """The sweep: every member of a policy family chooses on every exploration row, and the log answers for those it agrees with (Eq. 5).
 
 The rule: chunks of the hold-out log are fed in and only sums stay (per cohort, per bucket of users, per policy), so two sweeps of the same
-family add up. With a kernel, rows also speak for policies whose action is only alike. What grows with the log are the distinct users and,
-with two objectives, some 50 bytes for each row that the exact curve needs. Every grid action is swept along as a static policy.
+family add up. With a kernel, rows also speak for policies whose action is only alike. What grows with the log are the distinct users alone,
+8 bytes each. Every grid action is swept along as a static policy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from operator import add
 import numpy as np
 
 from paretune.errors import DataError
-from paretune.frontier.hull import HitIntervals, hit_intervals
+from paretune.frontier.curve import CurveSums, curve_grid, hit_intervals, no_hits
 from paretune.ope.clusters import BUCKETS, user_buckets
 from paretune.ope.lift import AnchoredSums, explored_sums, produced_sums
 from paretune.ope.pooled import no_pooled_sums, pooled_sums
@@ -23,7 +23,7 @@ from paretune.ope.pooling import Kernel, Likeness
 from paretune.records import PRODUCTION, Bools, Categorical, Floats, Ints, Log
 
 ROWS_PER_BLOCK = 256  # the scores of 25 policies on 49 actions then stay in the cache
-ROWS_PER_FLUSH = 131_072
+ROWS_PER_FLUSH = 131_072  # of 50 actions; fewer of larger grids
 ROWS_PER_POOL = 65_536  # with a kernel: a row then waits with some 1.5 kB
 
 
@@ -114,7 +114,7 @@ class SweepSums:
     anchored: AnchoredSums  # cluster = cohort x BUCKETS + bucket
     choices: Ints  # (groups, P, K) exploration rows on which a policy takes an action
     users: Ints  # (u,) distinct, sorted
-    curve: HitIntervals | None  # with two objectives: what the exact curve needs
+    curve: CurveSums | None  # with two objectives: what the exact curve needs
     changed: Ints | None = None  # (groups, P + K - 1) exploration rows whose list is not production's; None without candidates
 
     def __add__(self, other: SweepSums) -> SweepSums:
@@ -221,7 +221,7 @@ class Sweep:
         self._choices = np.zeros((family.groups, len(family.scalarisations), len(family.actions)), dtype=np.int64)
         self._changed: Ints | None = np.zeros((family.groups, policies), dtype=np.int64)
         self._users: list[Ints] = []
-        self._curve: list[HitIntervals] = []
+        self._curve = CurveSums(curve_grid(family.scalarisations[:, 0]), no_hits(2)) if objectives == 2 else None
         self._waiting: list[_Waiting] = []
 
     @property
@@ -266,10 +266,11 @@ class Sweep:
         relative = values * self.family.scale.astype(values.dtype)
         slim = replace(log, candidates=None, state=log.state.take(slice(0, 0)))
         self._waiting.append(_Waiting(slim, choose(relative, self.family.scalarisations), expected, likeness, advantages, differs))
-        if objectives == 2:
+        if self._curve is not None:
             part = hit_intervals(relative[:, 1:], log.action - 1, propensity=log.propensity, rewards=log.rewards, expected=expected)
-            self._curve.append(part)
-        if sum(len(part.log) for part in self._waiting) >= (ROWS_PER_FLUSH if self._kernel is None else ROWS_PER_POOL):
+            self._curve = self._curve + replace(self._curve, rows=part, steps=None)
+        most = ROWS_PER_FLUSH if self._kernel is None else ROWS_PER_POOL
+        if sum(len(part.log) for part in self._waiting) >= most * min(1, 50 / n_actions):
             self._flush()
 
     def add_produced(self, log: Log, *, expected: Floats | None = None) -> None:
@@ -290,12 +291,8 @@ class Sweep:
         """Return the sums of everything fed so far."""
         self._flush()
         users = np.unique(np.concatenate(self._users)) if self._users else np.empty(0, np.uint64)
-        curve = None
-        if self._curve:
-            self._curve = [HitIntervals.concat(self._curve)]
-            curve = self._curve[0]
         return SweepSums(
-            self.family, AnchoredSums(self._explored, self._produced, self._pooled), self._choices.copy(), users, curve, self._changed
+            self.family, AnchoredSums(self._explored, self._produced, self._pooled), self._choices.copy(), users, self._curve, self._changed
         )
 
     def _flush(self) -> None:

@@ -321,7 +321,8 @@ def _keep(front: Front, smallest_lift: float, signs: Floats) -> str:
 
 def _open_loss(front: Front, label: str, against: Comparison, j: int, signs: Floats, needed: float, smallest_lift: float) -> str:
     seen, worst = _signed(signs[j] * against.estimate[j]), _signed(signs[j] * against.low[j])
-    objective, too_far = front.lifts.objectives[j], f"{100 * smallest_lift:g} points past its floor is too far"
+    size = f"{100 * smallest_lift:g}"
+    objective, too_far = front.lifts.objectives[j], f"{size} point{'' if size == '1' else 's'} past its floor is too far"
     loss = f"{objective} ({seen} % by its estimate) may truly be at {worst} %, and {too_far}"
     rows = f"to tell takes about {two_digits(needed):,} held-out exploration rows"
     return f"Not enough data: the value of the {label} pick is proven, but {loss}; {rows}."

@@ -1,13 +1,14 @@
 """`paretune check`: is this log fit to learn from?
 
 An edge: reads log files, writes the quarantine. The rule: every row read is counted as good or bad, and a bad row is never silently
-dropped; the file given is never changed.
+dropped; the file given is never changed. A log is looked at in parts, each by itself, in any order, by any process: `survey`, then
+`request_hashes` of every part, `claims` of each where some id occurs more than once, `check_part`, and `conclude` on the sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,59 +17,24 @@ import polars as pl
 from paretune.config import Config
 from paretune.errors import ConfigError, LogError
 from paretune.logs import decode
-from paretune.logs.checks import LogCheck, RuleResult, Tally, days_rules, mean_weights, whole_log_rules
-from paretune.logs.files import LogFile, log_files
+from paretune.logs.checks import LogCheck, Tally
+from paretune.logs.files import log_files
+from paretune.logs.findings import Findings, Place, conclude, summed, unique_rule
 from paretune.logs.layout import needed_columns
-from paretune.logs.parquet import Batch, Wanted, batches, day_name, file_schema, raw_rows, request_ids, write_part
-from paretune.logs.rules import RowRule, Verdict, judge, row_rules
-from paretune.ports import Progress, silent
-from paretune.records import Bools, Ints
+from paretune.logs.parquet import Batch, Wanted, batches, day_name, file_schema, request_ids, write_part
+from paretune.logs.parts import LogPart, file_parts, raw_rows
+from paretune.logs.repeats import Claims, repeated
+from paretune.logs.rules import Verdict, judge, row_rules
+from paretune.ports import Each, Progress, in_turn, part_of, silent
+from paretune.records import Ints
 from paretune.storage.objects import parquet_below
 from paretune.storage.place import Where, where
-from paretune.surface.heads import Surface
 
 BROKEN_RULES = "broken_rules"  # column added to quarantined rows: "rule:column, rule:column"
-_PLACES = 3  # files, and rows of a file, that a result names
+_FIRST = 3  # rows of a part that it names
 
-
-@dataclass(slots=True)
-class _Findings:
-    """What the pass over the files has seen so far."""
-
-    rules: dict[str, RowRule] = field(default_factory=dict)  # label -> rule
-    rows: dict[str, int] = field(default_factory=dict)  # label -> rows that break it
-    places: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # label -> file -> first rows
-    tally: Tally | None = None
-    good: int = 0
-    bad: int = 0
-    days: dict[int, tuple[int, int]] = field(default_factory=dict)  # day -> good exploration rows, good production rows
-    unreadable: dict[str, str] = field(default_factory=dict)  # file -> why
-
-    def note(self, batch: Batch, verdict: Verdict) -> None:
-        self.good += int(verdict.good.sum())
-        self.bad += int((~verdict.good).sum())
-        for label, mask in verdict.broken.items():
-            self.rows[label] = self.rows.get(label, 0) + int(mask.sum())
-            files = self.places.setdefault(label, {})
-            if str(batch.file.path) in files or len(files) < _PLACES:
-                first = files.setdefault(str(batch.file.path), [])
-                first += batch.position[mask][: _PLACES - len(first)].tolist()
-
-
-@dataclass(slots=True)
-class _Repeats:
-    """Finds the rows whose request id an earlier good row already had."""
-
-    repeated: Ints  # hashes that occur more than once in the log, sorted
-    seen: set[int] = field(default_factory=set)
-
-    def mark(self, request: Ints, good: Bools) -> Bools:
-        mask = np.zeros(len(request), dtype=np.bool_)
-        for row in np.flatnonzero(np.isin(request, self.repeated) & good).tolist():
-            key = int(request[row])
-            mask[row] = key in self.seen
-            self.seen.add(key)
-        return mask
+Judged = Callable[[Batch, Verdict], None]
+"""Called with each batch and what was found of it."""
 
 
 def check_log(
@@ -77,6 +43,7 @@ def check_log(
     *,
     quarantine: str | Where | None = None,
     clean: str | Where | None = None,
+    each: Each = in_turn,
     progress: Progress = silent,
 ) -> LogCheck:
     """Return whether a log is fit to learn from.
@@ -86,6 +53,7 @@ def check_log(
         config: what the log should hold.
         quarantine: folder for the bad rows, with all their columns and `broken_rules`; a log layout of its own.
         clean: folder for the good rows, with all their columns: a log that `read_log` accepts.
+        each: how the parts of the log are worked on.
         progress: told the share of the work done.
 
     Returns:
@@ -96,96 +64,175 @@ def check_log(
         LogError: nothing there, a column is missing or of an unreadable type, or a file changed during the check.
         ConfigError: `quarantine` or `clean` is the log itself, or already holds Parquet files, or both are one folder.
     """
-    files = log_files(path, config)
     for target in (quarantine, clean):
         if target is not None:
             _refuse_used(where(target), where(path))
     if quarantine is not None and clean is not None and _resolved(where(quarantine)) == _resolved(where(clean)):
         raise ConfigError(f"{clean} would hold good rows and bad ones", hint="name two folders for --quarantine and --clean")
-    surface, findings = config.surface.build(), _Findings()
-    readable = list(_readable(files, config, findings))
-    repeats = _Repeats(_repeated(readable, config, findings))
-    progress(0.1, "reading request ids")
-    labelled = listed = False
-    for index, (file, wanted, total) in enumerate(readable):
-        if str(file.path) in findings.unreadable:
-            continue
-        before = findings.good + findings.bad
-        try:
-            for batch in batches(file, config, surface, wanted):
-                verdict = _judge(batch, config, surface, repeats, findings)
-                findings.note(batch, verdict)
-                _learn(batch, verdict, len(surface), findings)
-                labelled |= "label_age_h" in batch.rows.facts
-                listed |= wanted.candidates
-                _write(batch, verdict, config, quarantine=quarantine, clean=clean)
-                progress(0.1 + 0.9 * (index + batch.done) / len(readable), "checking rows")
-        except LogError as error:
-            if str(file.path) not in str(error):  # not about this file: the quarantine cannot be written
-                raise
-            findings.unreadable[str(file.path)] = error.args[0]
-            continue
-        if findings.good + findings.bad - before != total:
-            raise LogError(f"{file.path} had {total} rows and now has others", hint="check a log that nobody is writing to")
-    return _conclude(findings, config, surface, labelled=labelled, listed=listed, quarantined=findings.bad if quarantine else 0)
+    unreadable, parts = survey(path, config)
+    again, lost = _repeated_requests(parts, config, each, part_of(progress, 0, 0.1))
+    parts = [part for part in parts if str(part.file.path) not in lost.unreadable]
+    first = Claims.concat([])
+    if len(again):
+        first = Claims.concat(each(partial(_claimed, config=config, again=again), parts, progress=part_of(progress, 0.1, 0.1))).first()
+    job = partial(_checked, config=config, first=first, quarantine=quarantine, clean=clean)
+    found = unreadable + lost + summed(each(job, parts, progress=part_of(progress, 0.1, 1)))
+    return conclude(found, config, config.surface.build(), quarantined=found.bad if quarantine else 0)
 
 
-def _readable(files: list[LogFile], config: Config, findings: _Findings) -> Iterator[tuple[LogFile, Wanted, int]]:
-    names = config.logs.columns
-    for file in files:
+def survey(path: str | Where, config: Config) -> tuple[Findings, list[LogPart]]:
+    """Return which files of a log cannot be read, and the parts of those that can, in the order of days, files and rows.
+
+    Raises:
+        LogError: nothing there, or a column is missing or of an unreadable type.
+    """
+    unreadable: dict[str, str] = {}
+    parts: list[LogPart] = []
+    for place, file in enumerate(log_files(path, config)):
         try:
             schema, total = file_schema(file)
         except LogError as error:
-            findings.unreadable[str(file.path)] = error.args[0]
+            unreadable[str(file.path)] = error.args[0]
             continue
-        wanted = Wanted(candidates=names.candidate_ids in schema and names.candidate_scores in schema, weights=True, labels=True)
-        needed_columns(schema, config, source=str(file.path), candidates=wanted.candidates, labels=True)
-        yield file, wanted, total
+        needed_columns(schema, config, source=str(file.path), candidates=_wanted(schema, config).candidates, labels=True)
+        parts += file_parts(file, place, total)
+    return Findings(unreadable=unreadable), parts
 
 
-def _repeated(readable: list[tuple[LogFile, Wanted, int]], config: Config, findings: _Findings) -> Ints:
-    hashes = [np.empty(0, dtype=np.uint64)]
-    for file, _, _ in readable:
-        try:
-            found, known = decode.ids(request_ids(file, config))
-        except LogError as error:
-            findings.unreadable[str(file.path)] = error.args[0]
-            continue
-        hashes.append(found[known])
-    ordered = np.sort(np.concatenate(hashes))
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+def request_hashes(part: LogPart, config: Config) -> Ints:
+    """Return the hashes (n,) of a part's request ids, unknown ones left out.
+
+    Raises:
+        LogError: the file is unreadable.
+    """
+    found, known = decode.ids(request_ids(part.file, config, span=part.span))
+    return found[known]
 
 
-def _judge(batch: Batch, config: Config, surface: Surface, repeats: _Repeats, findings: _Findings) -> Verdict:
+def claims(part: LogPart, config: Config, again: Ints) -> Claims:
+    """Return the good rows of a part whose request id occurs more than once in the log; none where the part cannot be read.
+
+    Args:
+        part: of the log.
+        config: what the log should hold.
+        again: hashes of those ids, increasing.
+    """
+    found: list[Claims] = []
+    try:
+        if np.isin(request_hashes(part, config), again).any():
+            for batch in _batches(part, config):
+                request, verdict = batch.rows.log.request, _judge(batch, config)
+                rows = np.flatnonzero(verdict.good & np.isin(request, again))
+                found.append(Claims(request[rows], np.full(len(rows), part.place), batch.position[rows]))
+    except LogError:  # `check_part` names the file; what was read before it broke counts
+        return Claims.concat(found)
+    return Claims.concat(found)
+
+
+def check_part(part: LogPart, config: Config, first: Claims, *, judged: Judged | None = None, progress: Progress = silent) -> Findings:
+    """Return what the rows of a part show.
+
+    Args:
+        part: of the log.
+        config: what the log should hold.
+        first: the row that counts of each request id that occurs more than once, in the log as a whole; see `Claims.first`.
+        judged: told of each batch.
+        progress: told the share of the part that is read.
+
+    Raises:
+        LogError: the file changed during the check.
+    """
+    found: list[Findings] = []
+    try:
+        for batch in _batches(part, config):
+            verdict = _judge(batch, config)
+            again = verdict.good & first.again(batch.rows.log.request, place=part.place, row=batch.position)
+            if again.any():
+                verdict = Verdict(verdict.good & ~again, verdict.broken | {unique_rule(config).label: again})
+            found.append(_findings(batch, verdict, part, config))
+            if judged is not None:
+                judged(batch, verdict)
+            progress(batch.done, "checking rows")
+    except LogError as error:
+        if str(part.file.path) not in str(error):  # not about this file: the quarantine cannot be written
+            raise
+        return summed([*found, Findings(unreadable={str(part.file.path): error.args[0]})])
+    total = summed(found)
+    if total.good + total.bad != part.rows:
+        raise LogError(f"{part.file.path} had {part.rows} rows and now has others", hint="check a log that nobody is writing to")
+    return total
+
+
+def _repeated_requests(parts: list[LogPart], config: Config, each: Each, progress: Progress) -> tuple[Ints, Findings]:
+    """Return the hashes of request ids that occur more than once, and the files that turned out to be unreadable."""
+    unreadable: dict[str, str] = {}
+    read = each(partial(_hashed, config=config), parts, progress=progress)
+    hashes = (found for found, why in read if not unreadable.update(why))
+    return repeated(hashes, rows=sum(part.rows for part in parts)), Findings(unreadable=unreadable)
+
+
+def _hashed(part: LogPart, progress: Progress, *, config: Config) -> tuple[Ints, dict[str, str]]:
+    """Return the hashes of a part's request ids, and why its file cannot be read if it cannot."""
+    try:
+        found = request_hashes(part, config)
+    except LogError as error:
+        return np.empty(0, np.uint64), {str(part.file.path): error.args[0]}
+    progress(1.0, "reading request ids")
+    return found, {}
+
+
+def _claimed(part: LogPart, progress: Progress, *, config: Config, again: Ints) -> Claims:
+    found = claims(part, config, again)
+    progress(1.0, "looking for request ids that occur more than once")
+    return found
+
+
+def _checked(
+    part: LogPart, progress: Progress, *, config: Config, first: Claims, quarantine: str | Where | None, clean: str | Where | None
+) -> Findings:
+    def write(batch: Batch, verdict: Verdict) -> None:
+        _write(batch, verdict, part, config, quarantine=quarantine, clean=clean)
+
+    return check_part(part, config, first, judged=write, progress=progress)
+
+
+def _wanted(schema: pl.Schema, config: Config) -> Wanted:
+    names = config.logs.columns
+    return Wanted(candidates=names.candidate_ids in schema and names.candidate_scores in schema, weights=True, labels=True)
+
+
+def _batches(part: LogPart, config: Config) -> Iterator[Batch]:
+    wanted = _wanted(file_schema(part.file)[0], config)
+    return batches(part.file, config, config.surface.build(), wanted, span=part.span)
+
+
+def _judge(batch: Batch, config: Config) -> Verdict:
     facts = batch.rows.facts
-    rules = row_rules(config, surface, tuple(facts.columns))
-    unique = RowRule(
-        "request_unique",
-        config.logs.columns.request_id,
-        pl.lit(True),
-        "each request once",
-        False,
-        "keep one row per request; the quarantine keeps the first, in the order of days and files",
-    )
-    findings.rules |= {rule.label: rule for rule in (*rules, unique)}
-    verdict = judge(facts, rules)
-    again = repeats.mark(batch.rows.log.request, verdict.good)
-    if not again.any():
-        return verdict
-    return Verdict(verdict.good & ~again, verdict.broken | {unique.label: again})
+    return judge(facts, row_rules(config, config.surface.build(), tuple(facts.columns)))
 
 
-def _learn(batch: Batch, verdict: Verdict, n_actions: int, findings: _Findings) -> None:
+def _findings(batch: Batch, verdict: Verdict, part: LogPart, config: Config) -> Findings:
     log = batch.rows.log if verdict.good.all() else batch.rows.log.take(verdict.good)
+    days = {}
     for day in np.unique(log.day).tolist():
         rows = log.day == day
-        explored, production = findings.days.get(day, (0, 0))
-        findings.days[day] = (explored + int((rows & log.explored).sum()), production + int((rows & log.produced).sum()))
-    tally = Tally.of(log, n_actions)
-    findings.tally = tally if findings.tally is None else findings.tally + tally
+        days[day] = int((rows & log.explored).sum()), int((rows & log.produced).sum())
+    path = str(batch.file.path)
+    return Findings(
+        facts=frozenset(batch.rows.facts.columns),
+        broken={label: int(mask.sum()) for label, mask in verdict.broken.items()},
+        places={label: (Place(part.place, path, tuple(batch.position[mask][:_FIRST].tolist())),) for label, mask in verdict.broken.items()},
+        tally=Tally.of(log, len(config.surface.build())),
+        good=int(verdict.good.sum()),
+        bad=int((~verdict.good).sum()),
+        days=days,
+    )
 
 
-def _write(batch: Batch, verdict: Verdict, config: Config, *, quarantine: str | Where | None, clean: str | Where | None) -> None:
+def _write(
+    batch: Batch, verdict: Verdict, source: LogPart, config: Config, *, quarantine: str | Where | None, clean: str | Where | None
+) -> None:
+    """Write the bad and the good rows of a batch, in files named for where they come from: a part that is read twice is written once."""
     day = batch.rows.facts["day"]
     for target, mask in ((quarantine, ~verdict.good), (clean, verdict.good)):
         if target is None or not mask.any():
@@ -197,7 +244,7 @@ def _write(batch: Batch, verdict: Verdict, config: Config, *, quarantine: str | 
         for (value,), part in frame.with_columns(day.filter(pl.Series(mask)).alias("__day")).group_by("__day", maintain_order=True):
             name = "unknown" if value is None else day_name(int(str(value)))
             folder = where(target) / f"{config.logs.columns.day}={name}"
-            write_part(folder, part.drop("__day").to_dict(), part=len(parquet_below(folder)))
+            write_part(folder, part.drop("__day").to_dict(), part=int(batch.position[0]), stem=f"part-{source.place:05d}")
 
 
 def _refuse_used(target: Where, log: Where) -> None:
@@ -209,66 +256,3 @@ def _refuse_used(target: Where, log: Where) -> None:
 
 def _resolved(target: Where) -> Where:
     return target.resolve() if isinstance(target, Path) else target
-
-
-def _conclude(findings: _Findings, config: Config, surface: Surface, *, labelled: bool, listed: bool, quarantined: int) -> LogCheck:
-    tally, days = findings.tally, tuple(sorted(findings.days))
-    unreadable = RuleResult(
-        "readable",
-        not findings.unreadable,
-        "error",
-        f"{len(findings.unreadable)} unreadable files",
-        "none",
-        "; ".join(findings.unreadable.values()),
-        remedy="write the files again (to a temporary name, then rename), or move them out of the log",
-    )
-    labels = RuleResult(
-        "label_mature",
-        False,
-        "warning",
-        f"no column {config.logs.columns.label_age_h!r}",
-        f">= {config.logs.reward_window_h:g} h, the reward window",
-        remedy="log the hours between a request and the reading of its events, so that unripe rewards can be told",
-    )
-    whole = () if tally is None else whole_log_rules(tally, config, surface, has_candidates=listed)
-    empty = tally is None or tally.rows == 0
-    some = RuleResult(
-        "rows", not empty, "error", f"{findings.good:,} good rows", "at least one", remedy="check the path and the rules above"
-    )
-    none = np.zeros(len(surface), dtype=np.int64)
-    return LogCheck(
-        rules=(unreadable, *_row_results(findings), *(() if labelled else (labels,)), some, *whole, *days_rules(days, config)),
-        rows=findings.good + findings.bad,
-        good=findings.good,
-        bad=findings.bad,
-        users=0 if tally is None else len(tally.users),
-        days=days,
-        explored_per_day=np.array([findings.days[day][0] for day in days], dtype=np.int64),
-        production_per_day=np.array([findings.days[day][1] for day in days], dtype=np.int64),
-        explored=0 if tally is None else tally.explored,
-        production=0 if tally is None else tally.production,
-        per_action=none if tally is None else tally.count,
-        mean_weight=np.full(len(none), np.nan) if tally is None else mean_weights(tally),
-        quarantined=quarantined,
-    )
-
-
-def _row_results(findings: _Findings) -> Iterator[RuleResult]:
-    for name in dict.fromkeys(rule.name for rule in findings.rules.values()):
-        rules = [rule for rule in findings.rules.values() if rule.name == name]
-        broken = [rule for rule in rules if rule.label in findings.rows]
-        places = [
-            f"{file}: column {rule.column!r}, row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
-            for rule in broken
-            for file, rows in findings.places[rule.label].items()
-        ]
-        yield RuleResult(
-            name,
-            not broken,
-            "error",
-            "; ".join(f"{findings.rows[rule.label]:,} rows in {rule.column}" for rule in broken) or "0 rows",
-            "; ".join(dict.fromkeys(rule.expected for rule in (broken or rules))),
-            "; ".join(places),
-            sum(findings.rows[rule.label] for rule in broken),
-            "; ".join(dict.fromkeys(rule.remedy for rule in (broken or rules))),
-        )

@@ -1,16 +1,13 @@
 """The folder that a join writes: the log, what it holds back, what it rejected, and which files it has read.
 
 An edge: files. Beside the day folders lies `_join/`: `state-G/` (held rows after run G), `rejected/`, `current.json`. The log's own
-request ids are the ledger of what was written, so that ledger and log cannot disagree. The rule: a run is prepared in `_join/next/`,
-becomes true by the renaming of one file, `commit.json`, and is then moved into place; whoever opens the folder after a kill finishes a run
-that became true and removes one that did not. Readers never see half a file, nor a request twice.
+request ids are the ledger of what was written, so that ledger and log cannot disagree. The rule: a run happens or does not (staging.py);
+readers never see half a file, nor a request twice.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -21,13 +18,15 @@ from pathlib import Path
 import polars as pl
 
 from paretune.config import Config
-from paretune.errors import ConfigError, LogError
+from paretune.errors import LogError
+from paretune.logs import staging
 from paretune.logs.decisions import conformed, decision_schema
 from paretune.logs.files import has_days, log_files
 from paretune.logs.join import EVENT_SCHEMA, REFUSED_SCHEMA, TAIL_SCHEMA, Held, Joined, list_schema
 from paretune.logs.parquet import day_name, request_ids, write_part
 from paretune.storage.place import Where
 
+PLACE = "_join"
 _DAY = "__day"
 
 
@@ -48,21 +47,8 @@ def opened(output: Path) -> Iterator[Path]:
     Raises:
         ConfigError: another join is writing here, or the folder cannot be made.
     """
-    place = output / "_join"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise ConfigError(f"no log can be written to {output}: {error}", hint="name a folder that may be written") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another join is writing to {output}", hint="wait for it, or name another --output") from None
-        _finish(output)
+    with staging.opened(output, PLACE, what="join") as place:
         yield place
-    finally:
-        os.close(lock)
 
 
 def progress_of(place: Path, config: Config) -> Progressed:
@@ -103,8 +89,8 @@ def commit(output: Path, config: Config, before: Progressed, joined: Joined, *, 
     Raises:
         LogError: the disk says no; the run did not happen.
     """
-    place, names, run = output / "_join", config.logs.columns, before.run + 1
-    upcoming = place / "next"
+    place, names, run = output / PLACE, config.logs.columns, before.run + 1
+    upcoming = place / staging.NEXT
     moves: list[tuple[str, str]] = []
     keep_lists = before.lists
     if keep_lists is None and len(joined.log):
@@ -119,16 +105,16 @@ def commit(output: Path, config: Config, before: Progressed, joined: Joined, *, 
         for kind, frame in (("decisions", joined.rejected), ("events", joined.rejected_events)):
             if len(frame):
                 write_part(upcoming / "rejected" / kind, frame.to_dict(), part=run)
-                moves.append((f"rejected/{kind}/part-{run}.parquet", f"_join/rejected/{kind}/part-{run}.parquet"))
+                moves.append((f"rejected/{kind}/part-{run}.parquet", f"{PLACE}/rejected/{kind}/part-{run}.parquet"))
         for field in fields(Held):
             write_part(upcoming / "state" / field.name, getattr(joined.held, field.name).to_dict(), part=0)
         told = {"run": run, "lists": keep_lists, "read": sorted(before.read | read)}
-        _write_json(upcoming / "current.json", told)
-        _write_json(upcoming / "commit.json", {"run": run, "moves": moves})
-        _finish(output)
+        staging.write_json(upcoming / "current.json", told)
+        staging.come_true(output, place, [*moves, ("state", f"{PLACE}/state-{run}"), ("current.json", f"{PLACE}/current.json")])
+        _forget(place)
     except OSError as error:
         raise LogError(f"{output} cannot be written: {error}", hint="check the free space; the next run goes on from here") from error
-    return len({target for _, target in moves if not target.startswith("_join/")})
+    return len({target for _, target in moves if not target.startswith(f"{PLACE}/")})
 
 
 def add_up(decisions: Counter[str], events: Counter[str]) -> bool:
@@ -140,40 +126,11 @@ def add_up(decisions: Counter[str], events: Counter[str]) -> bool:
     )
 
 
-def _finish(output: Path) -> None:
-    """Move a run that became true into place; remove one that did not. Every step may be done twice."""
-    place = output / "_join"
-    upcoming = place / "next"
-    if not (upcoming / "commit.json").exists():
-        shutil.rmtree(upcoming, ignore_errors=True)
-        return
-    told = json.loads((upcoming / "commit.json").read_text(encoding="utf-8"))
-    for source, target in [*told["moves"], ("state", f"_join/state-{told['run']}"), ("current.json", "_join/current.json")]:
-        if (upcoming / source).exists():
-            (output / target).parent.mkdir(parents=True, exist_ok=True)
-            (upcoming / source).rename(output / target)
-            _sync((output / target).parent)
-    (upcoming / "commit.json").unlink()
-    _sync(upcoming)
-    shutil.rmtree(upcoming, ignore_errors=True)
-    for old in place.glob("state-*"):
-        if old.name != f"state-{told['run']}":
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_json(path: Path, value: object) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _forget(place: Path) -> None:
+    """Remove the states that a later run has replaced."""
+    current = place / "current.json"
+    if current.exists():
+        kept = f"state-{json.loads(current.read_text(encoding='utf-8'))['run']}"
+        for old in place.glob("state-*"):
+            if old.name != kept:
+                shutil.rmtree(old, ignore_errors=True)

@@ -44,7 +44,7 @@ class Batch:
     file: LogFile
     position: Ints  # (n,) row numbers in the file, from 0
     rows: Rows
-    done: float  # share of the file read so far
+    done: float  # share of the file, or of the span that was asked for, read so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,10 @@ class Wanted:
 def log_days(path: str | Where, config: Config) -> list[int]:
     """Return the days of a log that have files (or rows, without day folders), increasing, as days since 1970-01-01.
 
+    Args:
+        path: see `log_files`.
+        config: names the day column.
+
     Raises:
         LogError: nothing there, or a file cannot be read.
     """
@@ -71,7 +75,7 @@ def log_days(path: str | Where, config: Config) -> list[int]:
         if file.day is not None:
             days.add(file.day)
             continue
-        with _named(file.path):
+        with named(file.path):
             scan = scanned(file.path)
             day = day_expression(scan.collect_schema(), config, source=str(file.path))
             days |= set(scan.select(day.alias(DAY)).unique().collect()[DAY].drop_nulls().to_list())
@@ -127,24 +131,57 @@ def scan_log(
 ) -> Iterator[Log]:
     """Yield the log in parts of one day and at most `batch_rows` rows; arguments and errors as of `read_log`.
 
-    With `predicted` the rows carry what the ranker's scores of the served items predict (`Log.predicted`), with `arms` the users' arms.
     Days come in order where the log has day folders, else in the order of the files.
+
+    Args:
+        path: see `log_files`.
+        config: names of columns, layouts, reward transforms.
+        candidates: also read candidate ids and scores.
+        days: only these.
+        explored_only: only rows of reason EXPLORE.
+        predicted: rows carry what the ranker's scores of the served items predict (`Log.predicted`).
+        arms: rows carry the users' arms.
+        progress: told the share of files read.
+        batch_rows: largest part.
     """
-    surface = config.surface.build()
     chosen = None if days is None else tuple(sorted(days))
     wanted = Wanted(candidates=candidates, explored_only=explored_only, predicted=predicted, arms=arms, days=chosen)
     files = [file for file in log_files(path, config) if file.day is None or wanted.days is None or file.day in wanted.days]
     for index, file in enumerate(files):
-        for batch in batches(file, config, surface, wanted, batch_rows=batch_rows):
-            _refuse_broken(batch, config, surface)
-            log = batch.rows.log
-            present = np.unique(log.day)
-            yield from [log] if len(present) == 1 else (log.take(log.day == day) for day in present)
-            progress((index + batch.done) / len(files), "reading logs")
+        for done, log in sound_rows(file, config, wanted, batch_rows=batch_rows):
+            yield log
+            progress((index + done) / len(files), "reading logs")
 
 
-def batches(file: LogFile, config: Config, surface: Surface, wanted: Wanted, *, batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
+def sound_rows(
+    file: LogFile, config: Config, wanted: Wanted, *, span: range | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[tuple[float, Log]]:
+    """Yield the share read and the rows of a file, or of a span of it, in logs of one day and at most `batch_rows` rows.
+
+    Raises:
+        LogError: the file is unreadable or lacks a column, or a row breaks a hard rule.
+    """
+    surface = config.surface.build()
+    for batch in batches(file, config, surface, wanted, span=span, batch_rows=batch_rows):
+        _refuse_broken(batch, config, surface)
+        log = batch.rows.log
+        present = np.unique(log.day)
+        for part in [log] if len(present) == 1 else (log.take(log.day == day) for day in present):
+            yield batch.done, part
+
+
+def batches(
+    file: LogFile, config: Config, surface: Surface, wanted: Wanted, *, span: range | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[Batch]:
     """Yield a file's rows decoded, broken ones too, in the file's order; empty batches are left out.
+
+    Args:
+        file: of a log.
+        config: names of columns, layouts, reward transforms.
+        surface: of the configuration, built once.
+        wanted: columns and rows.
+        span: only these rows of the file.
+        batch_rows: at a time.
 
     Raises:
         LogError: the file is unreadable, or lacks a column, or has one of an unreadable type.
@@ -157,20 +194,21 @@ def batches(file: LogFile, config: Config, surface: Surface, wanted: Wanted, *, 
     )
     weights_too = names.weights in schema and names.weights not in columns
     day = day_expression(schema, config, source=source) if file.day is None else pl.lit(file.day, dtype=pl.Int32)
-    for start in range(0, total, batch_rows):
-        part = scan.with_row_index(ROW).slice(start, batch_rows).with_columns(day.alias(DAY))
+    span = range(total) if span is None else span
+    for start in range(span.start, min(total, span.stop), batch_rows):
+        stop = min(total, span.stop, start + batch_rows)
+        part = scan.with_row_index(ROW).slice(start, stop - start).with_columns(day.alias(DAY))
         if wanted.explored_only:
             reason = pl.col(names.reason)
             part = part.filter((reason.cast(pl.String) == REASON_EXPLORE) | reason.is_null())
         if wanted.days is not None and file.day is None:
             part = part.filter(pl.col(DAY).is_in(wanted.days) | pl.col(DAY).is_null())
-        with _named(file.path):
+        with named(file.path):
             frame = part.select(ROW, DAY, *columns).collect()
             if weights_too and (wanted.weights or frame[names.action].null_count()):
                 frame = frame.hstack(part.select(names.weights).collect())
         if len(frame):
-            done = min(1.0, (start + batch_rows) / total)
-            yield Batch(file, frame[ROW].to_numpy(), decode_rows(frame, config, surface), done)
+            yield Batch(file, frame[ROW].to_numpy(), decode_rows(frame, config, surface), (stop - span.start) / len(span))
 
 
 def file_schema(file: LogFile) -> tuple[pl.Schema, int]:
@@ -179,36 +217,20 @@ def file_schema(file: LogFile) -> tuple[pl.Schema, int]:
     Raises:
         LogError: the file is unreadable.
     """
-    with _named(file.path):
+    with named(file.path):
         scan = scanned(file.path)
         return scan.collect_schema(), int(scan.select(pl.len()).collect().item())
 
 
-def request_ids(file: LogFile, config: Config) -> pl.Series:
-    """Return the request ids of a file, and nothing else.
+def request_ids(file: LogFile, config: Config, *, span: range | None = None) -> pl.Series:
+    """Return the request ids of a file, or of a span of it, and nothing else.
 
     Raises:
         LogError: the file is unreadable.
     """
-    with _named(file.path):
-        scan = scanned(file.path)
-        return scan.select(config.logs.columns.request_id).collect().to_series()
-
-
-def raw_rows(file: LogFile, position: Ints) -> pl.DataFrame:
-    """Return rows of a file as they are, with all columns.
-
-    Args:
-        file: of the log.
-        position: (n,) row numbers in the file, increasing.
-
-    Raises:
-        LogError: the file is unreadable.
-    """
-    with _named(file.path):
-        first = int(position[0])
-        scan = scanned(file.path)
-        return scan.slice(first, int(position[-1]) - first + 1).collect()[(position - first).tolist()]
+    with named(file.path):
+        ids = scanned(file.path).select(config.logs.columns.request_id)
+        return (ids if span is None else ids.slice(span.start, len(span))).collect().to_series()
 
 
 def day_name(day: int) -> str:
@@ -233,13 +255,13 @@ def write_day(folder: str | Where, day: int, columns: Mapping[str, Any], *, part
     return write_part(where(folder) / f"day={day_name(day)}", columns, part=part)
 
 
-def write_part(target: Where, columns: Mapping[str, Any], *, part: int) -> Where:
-    """Write `part-N.parquet` into a folder as `write_day` does."""
+def write_part(target: Where, columns: Mapping[str, Any], *, part: int, stem: str = "part") -> Where:
+    """Write `part-N.parquet`, or another stem, into a folder as `write_day` does."""
     try:
         frame = pl.DataFrame({name: value if isinstance(value, pl.Series) else pl.Series(name, value) for name, value in columns.items()})
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise LogError(f"{target}: the columns make no table: {error}", hint="give every column the same number of rows") from error
-    path = target / f"part-{part}.parquet"
+    path = target / f"{stem}-{part}.parquet"
     if isinstance(path, Path):
         _write_on_disk(frame, path)
     else:
@@ -326,7 +348,8 @@ def _refuse_broken(batch: Batch, config: Config, surface: Surface) -> None:
 
 
 @contextmanager
-def _named(path: Where) -> Iterator[None]:
+def named(path: Where) -> Iterator[None]:
+    """Let what goes wrong inside be a LogError that names the file; that a storage does not answer is no fault of the file."""
     try:
         with answered(path, "read"):
             yield

@@ -1,14 +1,13 @@
 """The rules every row of a log keeps, as expressions over the facts of rows.py.
 
 The rule: hard rules are those without which a row has no meaning, so the reader refuses them; the others are for `paretune check`.
-Each expression is true or false, never null: what is unknown breaks the rule. dataframely splits good rows from bad.
+Each expression is true or false, never null: what is unknown breaks the rule.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import dataframely as dy
 import numpy as np
 import polars as pl
 
@@ -136,34 +135,12 @@ def judge(facts: pl.DataFrame, rules: tuple[RowRule, ...]) -> Verdict:
     Returns:
         Masks over the n rows; a row is good where it breaks no rule.
     """
-    kept = {f"r{i}": rule.keeps.fill_null(False) for i, rule in enumerate(rules)}
-    if facts.select(pl.all_horizontal(expr.all() for expr in kept.values())).item():
+    kept = facts.select(rule.keeps.fill_null(False).alias(f"r{i}") for i, rule in enumerate(rules))
+    if kept.select(pl.all_horizontal(pl.all().all())).item():
         return Verdict(np.ones(len(facts), dtype=np.bool_), {})
-    _, failure = _schema(facts, kept).filter(facts.with_columns(pl.int_range(len(facts), dtype=pl.Int64).alias("row")))
-    details = failure.details()
-    rows = details["row"].to_numpy()
-    good = np.ones(len(facts), dtype=np.bool_)
-    good[rows] = False
-    broken = {}
-    for i, rule in enumerate(rules):
-        mask = np.zeros(len(facts), dtype=np.bool_)
-        mask[rows[(details[f"r{i}"] == "invalid").to_numpy()]] = True
-        if mask.any():
-            broken[rule.label] = mask
-    return Verdict(good, broken)
-
-
-def _schema(facts: pl.DataFrame, kept: dict[str, pl.Expr]) -> type[dy.Schema]:
-    plain = {
-        pl.Boolean: dy.Bool(nullable=True),
-        pl.String: dy.String(nullable=True),
-        pl.Float64: dy.Float64(nullable=True, allow_inf=True, allow_nan=True),
-        pl.Int32: dy.Int32(nullable=True),
-        pl.Int64: dy.Int64(nullable=True),
-    }
-    columns = {name: plain[dtype.base_type()] for name, dtype in facts.schema.items()}
-    return type("RowSchema", (dy.Schema,), {"row": dy.Int64(), **columns, **{name: _dataframely(expr) for name, expr in kept.items()}})
-
-
-def _dataframely(keeps: pl.Expr) -> object:
-    return dy.rule()(lambda _: keeps)
+    broken: dict[str, Bools] = {}
+    for rule, column in zip(rules, kept, strict=True):
+        breaks = ~column.to_numpy()
+        if breaks.any():
+            broken[rule.label] = breaks | broken.get(rule.label, breaks)  # objectives may share a column, and so a label
+    return Verdict(~np.logical_or.reduce(list(broken.values())), broken)

@@ -6,6 +6,7 @@ logs, readouts and plans speak of the same thing. Where an arm needs room, the o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from paretune.policy.plan import Arm, Plan
 
 STEPS = (0.01, 0.05, 0.25, 0.5, 1.0)  # of a ramp, shares of users
 _ROUNDING = 1e-9
+_NAME = re.compile(r"policy-([1-9][0-9]*)", re.ASCII)  # as `arm_name` writes it, and nothing else: policy-007 is no policy 7
 
 
 def arm_name(number: int) -> str:
@@ -27,7 +29,7 @@ def arm_name(number: int) -> str:
 def numbers_in(plan: Plan | None) -> tuple[int, ...]:
     """Return the numbers of the operating policies that a plan's arms serve."""
     names = [] if plan is None else [arm.name for arm in plan.arms]
-    return tuple(int(tail) for name in names if (tail := name.removeprefix("policy-")) != name and tail.isascii() and tail.isdigit())
+    return tuple(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
 
 
 def share_of(plan: Plan | None, number: int) -> float:

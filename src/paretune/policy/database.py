@@ -22,10 +22,11 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from paretune.errors import ConfigError, ForbiddenError, MissingExtraError, ParetuneError, UnreachableError
+from paretune.errors import ConfigError, ForbiddenError, ParetuneError, UnreachableError
+from paretune.extras import missing
 from paretune.policy.tables import HEAD
 
 T = TypeVar("T")
@@ -147,7 +148,7 @@ class Database:
         for last in (False, True):
             begun = False
             try:
-                with self._engine.connect().execution_options(purpose=purpose) as connection:
+                with self._engine.connect().execution_options(**self._options(purpose)) as connection:
                     held.append(connection.connection.driver_connection)
                     with connection.begin():
                         if not self.is_sqlite:
@@ -160,6 +161,11 @@ class Database:
             finally:
                 held.clear()
         raise UnreachableError(f"{self.name} cannot be used", hint="see whether the database is up, then try again")
+
+    def _options(self, purpose: str) -> dict[str, Any]:
+        """Return how a transaction begins; PostgreSQL would otherwise let each statement of a reader see another moment."""
+        snapshot = {} if self.is_sqlite or purpose == "write" else {"isolation_level": "REPEATABLE READ"}
+        return {"purpose": purpose, **snapshot}
 
     def _said(self, error: SQLAlchemyError) -> ParetuneError:
         """Return an error of the database in our own words."""
@@ -279,8 +285,8 @@ def _postgresql(url: URL, deadline_s: float, read_only: bool) -> Engine:
         return create_engine(
             url.difference_update_query(["options"]), connect_args=settings, pool_size=4, max_overflow=8, pool_timeout=deadline_s
         )
-    except (NoSuchModuleError, ImportError) as error:
-        raise MissingExtraError(f"PostgreSQL needs a driver: {error}", hint='pip install "paretune[postgres]"') from error
+    except ImportError as error:
+        raise missing("postgres", "a registry on PostgreSQL", error, otherwise="name an SQLite file") from error
 
 
 def _revision(connection: Connection) -> str:

@@ -162,7 +162,7 @@ def served_as(policy: Policy, *, front: Front) -> dict[str, Any]:
         return {"scalarisation": list(knee or (0.5, 0.5)), "cohorts": dict(zip(names, vectors.tolist(), strict=True))}
     raise ConfigError(
         f"{policy.name!r} is a table of weights by cohort; it chooses nothing per request",
-        hint="look the weights up in the ranker, or export a pick",
+        hint="make a table of it with `paretune convert RUN --policy NAME --to weights-table`, or export a pick",
     )
 
 

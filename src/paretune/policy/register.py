@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from paretune.errors import ConfigError, ConflictError
+from paretune.errors import ConfigError, ConflictError, NotFoundError
 from paretune.policy import rows, states
 from paretune.policy.changes import numbers_in
 from paretune.policy.database import DEADLINE_S, Database
@@ -26,6 +26,7 @@ from paretune.policy.tables import evidence, policies
 from paretune.policy.tables import rules as rules_table
 
 _LONGEST_NAME = 200  # characters of who acts
+_BRINGS = "`paretune publish RUN POLICY` brings the model"
 
 
 class PolicyRegister:
@@ -186,12 +187,12 @@ class PolicyRegister:
         return self.database.read(stored_fronts)
 
     def beside(self, front: str) -> OperatingPolicy:
-        """Return a policy with a model that was published from a front.
+        """Return a policy that was published from a front: with a model where one was, not retired where one is not, else the newest.
 
         Raises:
             NotFoundError: there is none.
         """
-        return decode_operating(self.database.read(lambda connection: published_from(connection, front)))
+        return decode_operating(self.database.read(lambda connection: published_from(connection, front))[0])
 
     def choose(self, front: str, policy: int, *, by: str, note: str = "") -> Registered:
         """Draft another policy of a front that is here, over the model of those that were published from it, and return it.
@@ -206,13 +207,18 @@ class PolicyRegister:
             NotFoundError: no policy was published from such a front.
             ArtefactError: the front, or the policy beside it, was altered.
             ConfigError: there is no such policy, or it cannot be served as an arm of a plan.
-            ConflictError: it is published already.
+            ConflictError: it is published already, or every policy with the front's model was retired.
         """
         from paretune.frontier.archive import decode_front  # brings numba and scipy, which nothing else here needs
 
-        beside = self.beside(front)
-        document, _ = self.front(front)
-        written = sibling(beside, decode_front(document, source=f"front {front[:12]}"), policy)
+        document, is_retired = self.database.read(lambda connection: published_from(connection, front))
+        beside, (document, _) = decode_operating(document), self.front(front)
+        decoded = decode_front(document, source=f"front {front[:12]}")
+        written = sibling(beside, decoded, policy)
+        if decoded.policies[policy].weights is None and not beside.bundle:
+            raise NotFoundError(f"no policy with a model was published from front {front[:12]}", hint=_BRINGS)
+        if written["bundle"] and is_retired:
+            raise ConflictError(f"every policy with the model of front {front[:12]} was retired", hint=_BRINGS)
         return self.publish(json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False).encode(), by=by, front=document, note=note)
 
     def rules(self) -> Rules:

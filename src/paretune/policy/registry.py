@@ -3,7 +3,7 @@
     publish -> draft -> approve -> activate -> ramp -> ...          rollback, kill, release: at any time
 
 The rules: each operation is one transaction with its line of the audit trail in it; a version comes into force only where the version that
-its author saw is still in force; kill alone takes whatever it finds. Nothing here knows HTTP or the terminal.
+its author saw is still in force; kill alone takes whatever it finds, unless told otherwise. Nothing here knows HTTP or the terminal.
 """
 
 from __future__ import annotations
@@ -192,13 +192,21 @@ class Registry(OutcomeRegister):
 
         return self._change("rollback", {"to": to}, draft, by=by, note=note, expected=expected, key=key, preview=preview)
 
-    def kill(self, *, by: str, note: str = "", key: str | None = None, preview: bool = False) -> Change:
-        """Serve everybody the static weights, whatever is in force when it arrives.
+    def kill(self, *, by: str, note: str = "", expected: int | None = None, key: str | None = None, preview: bool = False) -> Change:
+        """Serve everybody the static weights.
+
+        Args:
+            by: who does it.
+            note: why, for people.
+            expected: version that must be in force; by default whatever is in force when it arrives.
+            key: see `activate`.
+            preview: see `activate`.
 
         Raises:
-            ConflictError: it is so already, or nothing was ever in force.
+            ConflictError: it is so already, nothing was ever in force, or another version than the expected one is.
         """
-        return self._change("kill", {}, _switched(changes.kill), by=by, note=note, expected=_WHATEVER, key=key, preview=preview)
+        wanted = _WHATEVER if expected is None else expected
+        return self._change("kill", {}, _switched(changes.kill), by=by, note=note, expected=wanted, key=key, preview=preview)
 
     def release(self, *, by: str, note: str = "", expected: int | None = None, key: str | None = None, preview: bool = False) -> Change:
         """Put in force again what was killed.
@@ -208,9 +216,45 @@ class Registry(OutcomeRegister):
         """
         return self._change("release", {}, _switched(changes.release), by=by, note=note, expected=expected, key=key, preview=preview)
 
+    def remark(self, version: int, what: str, detail: Mapping[str, Any], *, by: str) -> bool:
+        """Note something about a version in the audit trail, once, and return whether it was new; nothing is changed by it.
+
+        Args:
+            version: of the plan.
+            what: in a word.
+            detail: JSON-able.
+            by: who says it.
+
+        Raises:
+            NotFoundError: there is no such version.
+        """
+        by, subject = named(by), f"plan {version}"
+
+        def work(connection: Connection) -> bool:
+            rows.activation_of(connection, version)
+            if rows.is_noted(connection, what, subject):
+                return False
+            self._note(connection, by, what, subject, detail)
+            return True
+
+        return not self.database.read(lambda connection: rows.is_noted(connection, what, subject)) and self.database.write(work)
+
+    def trail_after(self, seq: int, *, limit: int) -> list[audit.Entry]:
+        """Return so many entries of the audit trail that follow one, the oldest first; 0 = from the first on."""
+        return self.database.read(lambda connection: rows.entries_after(connection, seq, limit))
+
+    def trail_before(self, seq: int | None, *, limit: int) -> list[audit.Entry]:
+        """Return so many entries of the audit trail that come before one, the latest first; None = the latest."""
+        return self.database.read(lambda connection: rows.entries_before(connection, seq, limit))
+
     def audit(self) -> list[audit.Entry]:
-        """Return the audit trail, the oldest entry first."""
+        """Return the whole audit trail, the oldest entry first."""
         return self.database.read(lambda connection: list(rows.entries(connection)))
+
+    def head(self) -> tuple[int, str]:
+        """Return the number of entries of the audit trail, and the hash of the latest; 0 and nothing where there is none."""
+        last = self.database.read(rows.last_entry)
+        return (0, "") if last is None else (last.seq, last.hash)
 
     def verify(self, *, head: str = "") -> list[str]:
         """Return what does not hold: of the audit trail, and of what it speaks of; nothing where all is as it was written.

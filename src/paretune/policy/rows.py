@@ -22,6 +22,7 @@ from paretune.policy.tables import audit as trail
 from paretune.policy.tables import rules as rules_table
 
 Record = Row[Any]
+_BATCH = 1_000  # entries of the audit trail read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,29 @@ def registered(connection: Connection, number: int, *, now_us: int, rules: Rules
 
 
 def entries(connection: Connection) -> Iterator[audit.Entry]:
-    """Yield the audit trail, the oldest entry first."""
-    for row in connection.execute(select(trail).order_by(trail.c.seq)):
-        yield audit.Entry(**row._mapping)
+    """Yield the audit trail, the oldest entry first; a batch at a time is in memory."""
+    seq = 0
+    while batch := entries_after(connection, seq, _BATCH):
+        yield from batch
+        seq = batch[-1].seq
+
+
+def entries_after(connection: Connection, seq: int, limit: int) -> list[audit.Entry]:
+    """Return so many entries of the audit trail that follow one, the oldest first."""
+    chosen = select(trail).where(trail.c.seq > seq).order_by(trail.c.seq).limit(limit)
+    return [audit.Entry(**row._mapping) for row in connection.execute(chosen)]
+
+
+def entries_before(connection: Connection, seq: int | None, limit: int) -> list[audit.Entry]:
+    """Return so many entries of the audit trail that come before one, the latest first; None = the latest."""
+    chosen = select(trail).order_by(trail.c.seq.desc()).limit(limit)
+    chosen = chosen if seq is None else chosen.where(trail.c.seq < seq)
+    return [audit.Entry(**row._mapping) for row in connection.execute(chosen)]
+
+
+def is_noted(connection: Connection, what: str, subject: str) -> bool:
+    """Say whether the audit trail has such an entry."""
+    return connection.execute(select(trail.c.seq).where(trail.c.what == what, trail.c.subject == subject).limit(1)).first() is not None
 
 
 def last_entry(connection: Connection) -> audit.Entry | None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select
 
 from paretune.errors import ArtefactError, NotFoundError
-from paretune.policy.tables import bundle_files, bundles, evidence, fronts
+from paretune.policy.states import State
+from paretune.policy.tables import bundle_files, bundles, evidence, fronts, policies
 from paretune.value.atomic import write_folder
 from paretune.value.bundle import SUMS, verified_files
 
@@ -144,19 +145,21 @@ def stored_fronts(connection: Connection) -> list[StoredFront]:
     return [StoredFront(row.fingerprint, row.at_us, row.by, tuple(numbers.get(row.fingerprint, ()))) for row in known]
 
 
-def published_from(connection: Connection, front: str) -> bytes:
-    """Return the operating.json of a policy with a model that was published from a front.
+def published_from(connection: Connection, front: str) -> tuple[bytes, bool]:
+    """Return the operating.json of a policy that was published from a front, and whether that was retired since.
+
+    One with a model is taken before one of fixed weights, one that is not retired before one that is, and the newest of these.
 
     Raises:
         NotFoundError: there is none.
     """
-    chosen = select(evidence.c.document).where(evidence.c.front == front, evidence.c.bundle.is_not(None)).order_by(evidence.c.number)
-    document = connection.execute(chosen.limit(1)).scalar()
-    if document is None:
-        raise NotFoundError(
-            f"no policy with a model was published from front {front[:12]}", hint="`paretune publish RUN POLICY` brings the model"
-        )
-    return bytes(document)
+    retired = policies.c.state == State.RETIRED
+    chosen = select(evidence.c.document, retired.label("retired")).join(policies, policies.c.number == evidence.c.number)
+    best = (evidence.c.bundle.is_(None), retired, evidence.c.number.desc(), evidence.c.revision.desc())
+    row = connection.execute(chosen.where(evidence.c.front == front).order_by(*best).limit(1)).first()
+    if row is None:
+        raise NotFoundError(f"no policy was published from front {front[:12]}", hint="`paretune publish RUN POLICY` brings one")
+    return bytes(row.document), bool(row.retired)
 
 
 _AGAIN = "copy the bundle again, or publish the policy again"

@@ -245,37 +245,6 @@ def log_figure(days: Ints, explored: Ints, production: Ints, *, action_counts: I
     return finished(chart, title=title, subtitle=f"{int(explored.sum()):,} exploration rows ({percent(share, 2)} of all)")
 
 
-def training_figure(training: Floats, validation: Floats) -> alt.TopLevelMixin:
-    """Return the loss of each epoch on training users and on held-out users.
-
-    Args:
-        training: (E,) loss per epoch.
-        validation: (E,) loss per epoch on users held out of training.
-
-    Raises:
-        DataError: lengths differ, or no epoch has a finite held-out loss.
-    """
-    validation = np.asarray(validation, dtype=np.float64)
-    if len(training) != len(validation) or not np.isfinite(validation).any():
-        raise DataError(f"{len(training)} training and {len(validation)} held-out losses", hint="give one finite loss of each per epoch")
-    kinds = ["training users", "held-out users"]
-    rows = [
-        {"epoch": epoch + 1, "loss": loss, "kind": kind}
-        for kind, losses in zip(kinds, (training, validation), strict=True)
-        for epoch, loss in enumerate(losses)
-    ]
-    best = int(np.nanargmin(validation))
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[FAINT, ESTIMATE]), title=None)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False))
-    y = alt.Y("loss:Q", title="mean loss per row", scale=alt.Scale(zero=False))
-    lines = alt.Chart(inline(rows)).mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=34)).encode(x, y, color=colour)
-    chosen = alt.Chart(inline([{"epoch": best + 1, "loss": float(validation[best])}]))
-    ring = chosen.mark_point(filled=False, color=TRUTH, size=190, strokeWidth=2.2, opacity=1).encode(x, y)
-    word = chosen.mark_text(style="label", dy=22, text="kept").encode(x, y)
-    title = f"Held-out loss is lowest after epoch {best + 1} of {len(validation)}"
-    return finished(alt.layer(lines, ring, word).properties(width=_INNER, height=280), title=title)
-
-
 def _levels_axis(levels: tuple[float, ...], title: str, **axis: Any) -> dict[str, Any]:
     """Return the options of an axis over level indices that is labelled with the levels."""
     step = 1 + len(levels) // 12

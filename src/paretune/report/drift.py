@@ -26,10 +26,11 @@ from paretune.report.drift_figures import (
     weights_table,
     windows_table,
 )
-from paretune.report.html import Section, write_report, write_whole
+from paretune.report.html import Section, write_report
 from paretune.report.learning_figures import calibration_figure
 from paretune.report.tables import Table
 from paretune.template import render_config
+from paretune.value.atomic import write_whole
 
 PAGE, NUMBERS, REFERENCE, WEIGHTS = "drift.html", "drift.json", "reference.json", "paretune.reanchored.toml"
 

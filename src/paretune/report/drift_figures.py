@@ -14,7 +14,7 @@ import numpy as np
 from paretune.monitor.drift import LEVEL, OF_HEADS, Drift
 from paretune.monitor.finding import Finding
 from paretune.monitor.psi import MODERATE
-from paretune.monitor.verdict import Verdict, worded_finding
+from paretune.monitor.verdict import worded_finding
 from paretune.report.tables import MISSING, Table
 from paretune.report.theme import ESTIMATE, FAINT, ONLINE, TRUTH, finished, inline
 
@@ -152,11 +152,6 @@ def weights_table(before: dict[str, float], after: dict[str, float], factors: di
     rows = [(head, f"{before[head]:g}", f"{after[head]:.4g}", f"{factor:.2f}") for head, factor in factors.items()]
     note = "The range of a tuned head moves with its static weight. A policy keeps its levels; what a level multiplies with changes."
     return Table("Re-anchored weights", ("head", "weight", "re-anchored", "scores grew by"), tuple(rows), note)
-
-
-def verdict_sentences(drift: Drift, verdict: Verdict) -> tuple[str, ...]:
-    """Return the verdict's sentence, its reasons and what could not be compared."""
-    return (verdict.sentence, *verdict.reasons, *(f"Not compared: {note}." for note in drift.notes))
 
 
 def _judged(each: Finding) -> str:

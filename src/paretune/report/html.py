@@ -7,8 +7,6 @@ A file is complete or absent: temporary name, fsync, rename.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +22,7 @@ from markupsafe import Markup
 from paretune.errors import ConfigError
 from paretune.report.tables import Table
 from paretune.report.theme import ON_DARK, theme
+from paretune.value.atomic import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +129,3 @@ def _cell_class(cell: str) -> str:
     if cell.startswith("✓"):
         return "good"
     return "number" if cell[:1] in "+−-–0123456789<>" and len(cell) < 16 else ""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; folders above it are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

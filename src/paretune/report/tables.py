@@ -6,7 +6,6 @@ The rule: a number that does not exist is a dash, never 0; lifts are signed per 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from paretune.errors import DataError
@@ -194,16 +193,6 @@ def policies_table(front: Front, *, truth: Floats | None = None, minimised: froz
         columns += [f"{worded(objective, minimised)} lift (band)"] + [f"{worded(objective, minimised)} truth"] * (truth is not None)
     note = f"Not dominated: no other policy of the sweep is better in every objective with {percent(lifts.confidence)} confidence."
     return Table("All policies of the sweep", tuple(columns), tuple(rows), note)
-
-
-def checks_table(checks: Iterable[tuple[str, bool | None, str]]) -> Table:
-    """Return the log checks.
-
-    Args:
-        checks: (what is checked, passed or None when it does not apply, what was seen) each.
-    """
-    word = {True: "✓ passed", False: "✗ failed", None: "not applicable"}
-    return Table("Log checks", ("check", "result", "seen"), tuple((name, word[passed], seen) for name, passed, seen in checks))
 
 
 def probability(value: float) -> str:

@@ -68,6 +68,7 @@ class DecisionApp:
         version: str = "0",
         telemetry: Telemetry | None = None,
         admission: Admission | None = None,
+        heard: Callable[[], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make the application; it owns neither runtime nor sink.
@@ -79,13 +80,14 @@ class DecisionApp:
             version: in the OpenAPI document.
             telemetry: counts; by default a new one.
             admission: by default with the runtime's deadline as budget.
+            heard: says when the plan's source last answered, seconds since 1970; None = nobody follows one.
             clock: monotonic seconds, the runtime's.
         """
         self.runtime, self.sink, self.limits = runtime, sink, limits or Limits()
-        self.telemetry = telemetry or Telemetry()
+        self.telemetry = telemetry or Telemetry(version=version)
         self.admission = admission or Admission(runtime.deadline_s or 0.0)
         self.draining = False
-        self._clock, self._version = clock, version
+        self._clock, self._version, self._heard = clock, version, heard
         self._posts: dict[str, Callable[[bytes, Media, float, bool], bytes]] = {"/v1/decide": self._one, "/v1/decide/batch": self._several}
         self._gets: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/livez": lambda: (200, "text/plain", b"alive\n"),
@@ -216,7 +218,9 @@ class DecisionApp:
 
     def hand_over(self) -> None:
         """Hand the counts to the metrics."""
-        self.telemetry.hand_over(self.runtime.state(), self.sink.counts if self.sink else None)
+        self.telemetry.hand_over(self.runtime.state(), self.runtime.plan, heard_s=self._heard() if self._heard else None)
+        if self.sink is not None:
+            self.telemetry.hand_over_sink(self.sink.counts, self.sink.health)
 
     def _ready(self) -> tuple[int, str, bytes]:
         state = self.runtime.state()

@@ -9,9 +9,9 @@ golden batch disagree is not loaded; no pickle. A bundle is named by its fingerp
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
+import logging
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ArtefactError, GateError, in_words
+from paretune.extras import EXTRAS
 from paretune.frontier.assemble import signs_of
 from paretune.records import Floats, Ints, State
 from paretune.seeds import stream
@@ -37,6 +38,7 @@ AGREEMENT: Final = 0.9999  # share of (request, scalarisation) pairs on which th
 TOLERANCE: Final = 1e-5  # of golden values, relative to the largest
 GOLDEN_REQUESTS: Final = 64
 _REQUESTS, _SCALARISATIONS, _ROWS = 2048, 25, 256
+_LOG = logging.getLogger("paretune.serving")
 _AGAIN = "export the policy again, or copy the folder again"
 
 
@@ -68,7 +70,7 @@ class Golden:
 
 
 def save_bundle(
-    model: Storable, folder: Path, *, scale: Floats, report: dict[str, Any] | None = None, requests: State | None = None
+    model: Storable, folder: str | Path, *, scale: Floats, report: dict[str, Any] | None = None, requests: State | None = None
 ) -> Parity:
     """Write a model as a serving bundle, in place of an earlier one, and return how its graph compares with float64.
 
@@ -82,7 +84,7 @@ def save_bundle(
     Raises:
         ArtefactError: the model cannot be served, or the scale does not fit.
         GateError: the graph chooses other actions than the model in float64.
-        MissingExtraError: onnx is not installed.
+        MissingExtraError: onnx or onnxruntime is not installed.
     """
     from paretune.serving.graph import policy_graph
     from paretune.serving.onnx_scorer import OnnxScorer
@@ -118,16 +120,17 @@ def save_bundle(
     return parity
 
 
-def load_bundle(folder: Path, *, prefer: Literal["onnx", "numpy"] = "onnx") -> Scorer:
+def load_bundle(folder: str | Path, *, prefer: Literal["onnx", "numpy"] = "onnx") -> Scorer:
     """Return a scorer of the bundle that `save_bundle` wrote.
 
     Args:
         folder: of the bundle.
-        prefer: numpy, or ONNX Runtime where it is installed.
+        prefer: numpy, or ONNX Runtime; where that is not installed, numpy decides and a warning is logged.
 
     Raises:
         ArtefactError: a file is missing or altered, the files do not belong to each other, or the golden batch is answered otherwise.
     """
+    folder = Path(folder)
     files = verified_files(folder)
     sums = (folder / SUMS).read_bytes()
     if sums != _sums(files):
@@ -146,7 +149,10 @@ def load_bundle(folder: Path, *, prefer: Literal["onnx", "numpy"] = "onnx") -> S
         about = {**_about(parts, fingerprint), "reader": Reader(features)}
         plain = NumpyScorer(parts=parts, scale=scale, **about)
         _agree(plain, golden, "numpy")
-        if prefer == "numpy" or importlib.util.find_spec("onnxruntime") is None:
+        if prefer == "numpy":
+            return plain
+        if EXTRAS["serve"].absent():
+            _LOG.warning("onnxruntime is not installed: %s; %s", EXTRAS["serve"].without, EXTRAS["serve"].command)
             return plain
         from paretune.serving.onnx_scorer import OnnxScorer
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from paretune.errors import ArtefactError, MissingExtraError
+from paretune.errors import ArtefactError
+from paretune.extras import missing
 from paretune.records import PRODUCTION, Floats
 from paretune.serving.graph_models import member_nodes
 from paretune.serving.inputs import Feature, features_of
@@ -22,7 +23,7 @@ from paretune.serving.parts import Parts
 try:
     from onnx import TensorProto, checker, helper, numpy_helper
 except ImportError as error:
-    raise MissingExtraError("exporting a policy needs onnx", hint='pip install "paretune[train]"') from error
+    raise missing("train", "exporting a policy", error) from error
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 8  # of the first releases that know opset 18

@@ -139,6 +139,15 @@ def take_over(path: Path) -> int | None:
     return descriptor
 
 
+def free_bytes(folder: Path) -> int | None:
+    """Return what the folder's disk has left for this process, None where it does not say."""
+    try:
+        about = os.statvfs(folder)
+    except OSError:
+        return None
+    return about.f_bavail * about.f_frsize
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from paretune.errors import ArtefactError, MissingExtraError
+from paretune.errors import ArtefactError
+from paretune.extras import missing
 from paretune.records import Floats, Ints
 from paretune.serving.inputs import Reader
 from paretune.serving.scoring import Choice, Inputs
@@ -15,7 +16,7 @@ from paretune.serving.scoring import Choice, Inputs
 try:
     import onnxruntime
 except ImportError as error:
-    raise MissingExtraError("serving a graph needs onnxruntime", hint="pip install onnxruntime, or serve with prefer='numpy'") from error
+    raise missing("serve", "serving a graph", error, otherwise="serve with prefer='numpy'") from error
 
 _OUTPUTS = ["action", "values"]
 

@@ -23,7 +23,7 @@ from paretune.policy.plan import Plan
 from paretune.policy.reader import PlanReader
 from paretune.policy.shelf import check_files, read_folder, write_bundle
 from paretune.serving.runtime import Runtime
-from paretune.serving.sources import Follower, follow, read_plan, write_plan
+from paretune.serving.sources import Follower, PlanFile, follow, read_plan, write_plan
 from paretune.value.bundle import SUMS
 
 POLL_S: Final = 1.0
@@ -129,6 +129,11 @@ class RegistryFollower:
         database = source.reader.database
         self._listener = Listener(database, self._follower.wake) if listen and not database.is_sqlite else None
 
+    @property
+    def heard_s(self) -> float:
+        """When the registry last answered without a problem, seconds since 1970; 0 = not yet."""
+        return self._follower.heard_s
+
     def stop(self) -> None:
         """End the threads; what is in force stays in force."""
         if self._listener is not None:
@@ -194,6 +199,8 @@ def registry_runtime(where: str | Path, folder: Path, *, database_s: float = 1.0
             ) from None
         raise
     runtime.note(source.subject, source.problem)
+    if not source.problem and not source.file.exists():  # the registry has no plan yet, which is no fault of the copy
+        runtime.note(PlanFile(source.file).subject, "")
     return runtime, source
 
 

@@ -58,8 +58,8 @@ class Settings(msgspec.Struct, frozen=True):
     workers: int = 1
     deadline_ms: float = 10.0
     state: str = ""  # folder of the last known good plan and bundles; empty keeps none
-    redis: str = ""  # address of a stream of decisions, in place of a spool
-    spool: str = ""  # folder of decisions; empty = not logged
+    redis: str = ""  # address of a stream of decisions
+    spool: str = ""  # folder of decisions, with `redis` of those that it does not take; empty = none
     config: str = ""  # paretune.toml with the columns of the spool
     poll_s: float = 1.0
     drain_s: float = 1.0
@@ -128,7 +128,7 @@ def sink_of(settings: Settings) -> DecisionSink | None:
     if settings.redis:
         from paretune.serving.streams import StreamSink
 
-        return StreamSink(settings.redis, config)
+        return StreamSink(settings.redis, config, backlog=settings.spool or None)
     return Spool(settings.spool, config)
 
 
@@ -165,9 +165,9 @@ class Process:
         runtime, source = _runtime_and_source(self.settings)
         sink = sink_of(self.settings)
         limits, version = Limits(body_bytes=self.settings.body_bytes), importlib.metadata.version("paretune")
-        self.app = app = DecisionApp(runtime, sink=sink, limits=limits, version=version)
-        scope["state"][DECISIONS] = app
         follower = _followed(runtime, source, self.settings.poll_s)
+        self.app = app = DecisionApp(runtime, sink=sink, limits=limits, version=version, heard=lambda: follower.heard_s)
+        scope["state"][DECISIONS] = app
         self._drain_on_sigterm(app)
         counting = asyncio.create_task(_hand_over(app))
         await send({"type": "lifespan.startup.complete"})

@@ -22,7 +22,7 @@ class SinkCounts:
     """What became of the decisions offered since the sink was opened."""
 
     offered: int
-    written: int  # in the store, and safe there
+    written: int  # in the store, or in a synced journal on its way there
     dropped: int  # no room, no store at the end, or not a decision that can be written
     queued: int
 
@@ -32,12 +32,29 @@ class SinkCounts:
         return self.offered == self.written + self.dropped + self.queued
 
 
+@dataclass(frozen=True, slots=True)
+class SinkHealth:
+    """How a sink's disk and store are, as its writing thread last saw them; no older than a few seconds while that thread runs."""
+
+    backlog_bytes: int = 0  # on the local disk, on their way to where `paretune join` reads
+    free_bytes: int | None = None  # of that disk; None = it uses none
+    refusals: int = 0  # attempts that disk or store said no to
+    error: str = ""  # the last refusal; empty after a success
+    unread: int | None = None  # entries that `paretune join` has not read yet; None = not a stream, or not known
+    longest: int | None = None  # entries that the stream keeps, about; None = not a stream
+
+
 class DecisionSink(Protocol):
     """Where served decisions go."""
 
     @property
     def counts(self) -> SinkCounts:
         """What became of the decisions offered so far, at one moment."""
+        ...
+
+    @property
+    def health(self) -> SinkHealth:
+        """How disk and store are; asking waits for neither."""
         ...
 
     def offer(self, request: Request, decision: Decision) -> bool:

@@ -8,12 +8,10 @@ needs them, so that a kill at any moment leaves a plan with all its bundles.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from paretune.errors import ArtefactError, ConfigError, ParetuneError
 from paretune.policy.plan import Plan, checked, decode_plan, encode_plan
 from paretune.serving.scoring import Scorer
-from paretune.value.atomic import write_folder
+from paretune.value.atomic import write_folder, write_whole
 from paretune.value.bundle import SUMS, verified_files
 
 if TYPE_CHECKING:
@@ -37,22 +35,7 @@ def write_plan(plan: Plan, path: Path) -> None:
         ConfigError: the plan breaks a rule.
         OSError: the disk says no; the earlier one is then still there.
     """
-    document = encode_plan(checked(plan))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(path, encode_plan(checked(plan)))
 
 
 def read_plan(path: Path) -> Plan:
@@ -242,6 +225,7 @@ class Follower:
 
     def __init__(self, runtime: Runtime, source: PlanSource, *, every_s: float) -> None:
         self._runtime, self._source, self._every_s = runtime, source, every_s
+        self.heard_s = 0.0  # when the source last answered without a problem, seconds since 1970; 0 = not yet
         self._pending: Plan | None = None
         self._stop, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="paretune-plan", daemon=True)
@@ -251,6 +235,8 @@ class Follower:
         """Look once: a new plan comes into force, or `state` says why not. A plan whose bundle is missing is tried again each time."""
         self._pending = self._source.poll() or self._pending
         self._runtime.note(self._source.subject, self._source.problem)
+        if not self._source.problem:
+            self.heard_s = time.time()
         if self._pending is None:
             return
         subject = self._source.switching

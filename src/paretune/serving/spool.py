@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,14 @@ from paretune.config import Config
 from paretune.errors import ConfigError
 from paretune.serving.decide import Decision, Request
 from paretune.serving.decision_rows import Row, RowWriter, rows_frame
-from paretune.serving.journal import SUFFIX, Journal, Recovered, read_journal, sync_folder, take_over
+from paretune.serving.journal import SUFFIX, Journal, Recovered, free_bytes, read_journal, sync_folder, take_over
 from paretune.serving.outbox import Entry, Outbox
-from paretune.serving.sinks import SinkCounts
+from paretune.serving.sinks import SinkCounts, SinkHealth
 
 _BATCH = 2_000  # decisions journalled at a time
 _SLICE = 256  # rows worked on before other threads get a turn
 _RETRY_S = 0.5  # between attempts on a disk that says no
+_HEALTH_S = 1.0  # between looks at the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,11 @@ class Spool:
         self._error = ""
         self._leaving = threading.Event()
         self._sealed: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
-        self._unconverted = 0
+        self._waiting: dict[Path, int] = {}  # journals to become Parquet, and their bytes
+        self._health, self._looked = SinkHealth(), 0.0
         for path in sorted(self.folder.glob(f"part-*{SUFFIX}")):
-            self._seal(path)
+            with suppress(FileNotFoundError):  # another process has just made Parquet of it
+                self._seal(path, path.stat().st_size)
         self._threads = (
             threading.Thread(target=self._write_journals, name="paretune-journal", daemon=True),
             threading.Thread(target=self._write_parts, name="paretune-spool", daemon=True),
@@ -103,7 +107,12 @@ class Spool:
     @property
     def state(self) -> SpoolState:
         """Return counts and the health of the disk."""
-        return SpoolState(self.counts, self._parts, self._recovered, self._torn, self._refusals, self._unconverted, self._error)
+        return SpoolState(self.counts, self._parts, self._recovered, self._torn, self._refusals, len(self._waiting), self._error)
+
+    @property
+    def health(self) -> SinkHealth:
+        """How the disk is; journals are its backlog."""
+        return self._health
 
     def offer(self, request: Request, decision: Decision) -> bool:
         """Queue a decision, or count it as dropped."""
@@ -122,6 +131,7 @@ class Spool:
 
     def _write_journals(self) -> None:
         while not (self._outbox.closed and not self._outbox.counts.queued):
+            self._look()
             self._outbox.wait(self._interval_s)
             try:
                 while entries := self._outbox.peek(_BATCH):
@@ -165,11 +175,19 @@ class Spool:
         if last or journal.rows >= self._rotate_rows or time.monotonic() - self._journal_since >= self._rotate_s:
             self._journal = None
             journal.close()
-            self._seal(journal.path)
+            self._seal(journal.path, journal.size)
 
-    def _seal(self, path: Path) -> None:
-        self._unconverted += 1
+    def _seal(self, path: Path, size: int) -> None:
+        self._waiting[path] = size
         self._sealed.put(path)
+
+    def _look(self) -> None:
+        """See how the disk is, once a second."""
+        if time.monotonic() - self._looked < _HEALTH_S:
+            return
+        self._looked = time.monotonic()
+        backlog = sum(list(self._waiting.values())) + (self._journal.size if self._journal else 0)
+        self._health = SinkHealth(backlog, free_bytes(self.folder), self._refusals, self._error)
 
     def _write_parts(self) -> None:
         refused: list[Path] = []
@@ -195,7 +213,7 @@ class Spool:
                     self._write_part(journal, recovered=not own)
                 finally:
                     os.close(descriptor)
-            self._unconverted -= 1
+            del self._waiting[journal]
         except Exception as error:  # noqa: BLE001  a journal that cannot be turned stays as it is, and must not stop the thread
             self._refused(error)
             return False

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paretune.errors import MissingExtraError
+from paretune.extras import missing
 from paretune.ports import Progress, silent
 from paretune.records import Floats, Ints
 from paretune.seeds import stream
@@ -73,7 +73,7 @@ def fit_factors(
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError("fitting the kuairand world needs torch", hint="pip install 'paretune[train]'") from error
+        raise missing("train", "fitting the kuairand world", error) from error
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums then have one order, on every machine with any number of cores
     try:

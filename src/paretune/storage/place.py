@@ -43,6 +43,10 @@ class Place:
         """The folder that holds it; a bucket's is itself."""
         return Place(self.scheme, self.bucket, self.key.rpartition("/")[0])
 
+    def absolute(self) -> Place:
+        """Return itself, as a path that needs no working directory does."""
+        return self
+
     def below(self, folder: Place) -> tuple[str, ...]:
         """Return the parts of the key after a folder's; empty where it does not lie below."""
         head = f"{folder.key}/" if folder.key else ""

@@ -8,26 +8,31 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from paretune.records import Floats
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in place of an earlier one; folders above it are made.
+
+    Raises:
+        OSError: the disk says no; the earlier file is then still there, and nothing else.
+    """
+    _written(path, lambda file: file.write(content))
+
+
 def write_arrays(path: Path, arrays: dict[str, Floats]) -> None:
-    """Write an .npz file of plain arrays (no objects) atomically; folders above it are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    """Write an .npz file of plain arrays (no objects) in place of an earlier one; folders above it are made.
+
+    Raises:
+        OSError: the disk says no; the earlier file is then still there, and nothing else.
+    """
+    _written(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:
@@ -60,6 +65,20 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(previous, ignore_errors=True)
     _sync_folder(folder.parent)
+
+
+def _written(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -56,13 +56,22 @@ class Storable(Protocol):
         ...
 
 
-def save_model(model: Storable, folder: Path, *, extra: Mapping[str, bytes] | None = None) -> None:
+def save_model(model: Storable, folder: str | Path, *, extra: Mapping[str, bytes] | None = None) -> None:
     """Write the model as `folder`, in place of an earlier one.
 
     Args:
         model: of a kind in KINDS.
         folder: the artefact; its parents are made.
         extra: more files of the artefact, by name; checksummed like the rest.
+
+    Raises:
+        ArtefactError: the model holds something that is not a plain array.
+    """
+    write_folder(folder, model_files(model, extra=extra))
+
+
+def model_files(model: Storable, *, extra: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """Return the files of the model's artefact by name, `SHA256SUMS` among them; see `save_model`.
 
     Raises:
         ArtefactError: the model holds something that is not a plain array.
@@ -75,25 +84,41 @@ def save_model(model: Storable, folder: Path, *, extra: Mapping[str, bytes] | No
         raise ArtefactError(f"the model cannot be stored: {error}", hint="its numbers must be plain arrays, its losses finite") from error
     files = {**(extra or {}), ARRAYS: buffer.getvalue(), MANIFEST: notes.encode()}
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
-    write_folder(folder, files | {SUMS: sums.encode()})
+    return files | {SUMS: sums.encode()}
 
 
-def load_model(folder: Path) -> ValueModel:
+def load_model(folder: str | Path) -> ValueModel:
     """Return the model that `save_model` wrote.
+
+    Args:
+        folder: of the model, in a run or on its own.
 
     Raises:
         ArtefactError: the folder is torn, altered, of another format or kind, or holds objects.
         MissingExtraError: the kind needs an optional dependency.
     """
-    files = verified_files(folder)
+    return model_of(verified_files(Path(folder)), source=str(folder))
+
+
+def model_of(files: Mapping[str, bytes], *, source: str) -> ValueModel:
+    """Return the model of an artefact's files.
+
+    Args:
+        files: of `model_files`, or of `verified_files`.
+        source: where they come from, for messages.
+
+    Raises:
+        ArtefactError: they are of another format or kind, or hold objects.
+        MissingExtraError: the kind needs an optional dependency.
+    """
     try:
         manifest = json.loads(files[MANIFEST])
         version, kind = manifest["format"], manifest["kind"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{folder / MANIFEST} is not a manifest: {error!r}", hint=_AGAIN) from error
+        raise ArtefactError(f"{MANIFEST} of {source} is not a manifest: {error!r}", hint=_AGAIN) from error
     if version != FORMAT or kind not in KINDS:
         raise ArtefactError(
-            f"{folder} has format {version!r} and kind {kind!r}; known are format {FORMAT} and kinds {sorted(KINDS)}",
+            f"{source} has format {version!r} and kind {kind!r}; known are format {FORMAT} and kinds {sorted(KINDS)}",
             hint="read it with the release of paretune that wrote it",
         )
     try:
@@ -101,9 +126,9 @@ def load_model(folder: Path) -> ValueModel:
             arrays = {name: stored[name] for name in stored.files}
         return build(kind, arrays, manifest)
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ArtefactError(f"{folder / ARRAYS} does not hold a {kind} model: {error!r}", hint=_AGAIN) from error
+        raise ArtefactError(f"{ARRAYS} of {source} does not hold a {kind} model: {error!r}", hint=_AGAIN) from error
     except DataError as error:
-        raise ArtefactError(f"{folder} does not hold a {kind} model: {error.args[0]}", hint=_AGAIN) from error
+        raise ArtefactError(f"{source} does not hold a {kind} model: {error.args[0]}", hint=_AGAIN) from error
 
 
 def build(kind: str, arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueModel:

@@ -16,7 +16,7 @@ import numpy as np
 
 from paretune.errors import ConfigError
 from paretune.ports import ValueModel
-from paretune.records import PRODUCTION, Floats, Ints, State
+from paretune.records import Floats, State
 from paretune.value import ensemble
 from paretune.value.bundle import save_model
 from paretune.value.ensemble import Averaged
@@ -31,24 +31,6 @@ def doubted(changes: Floats, *, caution: float) -> Floats:
         caution: k >= 0.
     """
     return changes.mean(axis=0) - caution * changes.std(axis=0, ddof=1)
-
-
-def choose_cautiously(changes: Floats, scalarisations: Floats, *, caution: float) -> Ints:
-    """Return the action with the largest lower bound of its scalarised gain; production where no bound is above zero.
-
-    The members are scalarised before their spread is taken, so that errors of objectives that cancel do not count.
-
-    Args:
-        changes: (S, n, K, M) changes over production of S >= 2 members, in relative-lift units, larger is better; zero at production.
-        scalarisations: (P, M).
-        caution: k >= 0, in standard deviations between members.
-
-    Returns:
-        (n, P) int16 indices into the K actions; ties go to production, then to the lowest index.
-    """
-    bound = doubted(np.einsum("snkm,pm->snpk", changes, scalarisations), caution=caution)
-    bound[:, :, PRODUCTION] = 0.0
-    return bound.argmax(axis=2).astype(np.int16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ ever acts; infinity is refused. Rows are encoded independently of each other.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 
 from paretune.config import Features
 from paretune.errors import ArtefactError, DataError
+from paretune.ports import ALONE, Team
 from paretune.records import Categorical, Floats, Ints, State
 
 LARGEST = 10.0  # standard deviations; a wild value counts, but cannot shout down the rest
@@ -98,8 +101,8 @@ class Encoder:
     sequence: tuple[Tokens, ...]
 
     @staticmethod
-    def fit(state: State, features: Features) -> Encoder:
-        """Return the encoding of the configured features, with statistics of the training rows.
+    def fit(state: State, features: Features, *, team: Team = ALONE) -> Encoder:
+        """Return the encoding of the configured features, with statistics of the training rows, those of all members of a team.
 
         Raises:
             DataError: no row, no configured feature, a configured column is absent, of another shape, or holds infinity.
@@ -109,10 +112,10 @@ class Encoder:
                 f"nothing to learn from: {len(state)} rows, features {features!r}", hint="list the log's state columns under [features]"
             )
         return Encoder(
-            tuple(_fit_scaled(name, _numbers(state, name, 1)) for name in features.numeric),
-            tuple(_fit_scaled(e.name, _numbers(state, e.name, e.size)) for e in features.embeddings),
-            tuple(_fit_words(name, _column(state.categorical, name)) for name in features.categorical),
-            tuple(_fit_tokens(s.name, s.length, s.vocabulary, _sequence(state, s.name)) for s in features.sequences),
+            tuple(_fit_scaled(name, _numbers(state, name, 1), team) for name in features.numeric),
+            tuple(_fit_scaled(e.name, _numbers(state, e.name, e.size), team) for e in features.embeddings),
+            tuple(_fit_words(name, _column(state.categorical, name), team) for name in features.categorical),
+            tuple(_fit_tokens(s.name, s.length, s.vocabulary, _sequence(state, s.name), team) for s in features.sequences),
         )
 
     def wide(self, state: State) -> Floats:
@@ -246,34 +249,41 @@ def histograms(padded: Ints, vocabulary: int) -> Floats:
     return np.concatenate([*blocks, np.log1p(counts.sum(axis=1, keepdims=True))], axis=1)
 
 
-def _fit_scaled(name: str, raw: Floats) -> Scaled:
+def _fit_scaled(name: str, raw: Floats, team: Team) -> Scaled:
     present, total = np.zeros(raw.shape[1]), np.zeros(raw.shape[1])
     for part in _chunks(len(raw)):
         present += (~np.isnan(raw[part])).sum(axis=0)
         total += np.nansum(raw[part], axis=0, dtype=np.float64)
+    n = int(team.total(np.array([len(raw)]))[0])
+    present, total = team.total(np.stack([present, total]))
     mean = total / np.maximum(present, 1)
     square = np.zeros(raw.shape[1])
     for part in _chunks(len(raw)):
         square += np.nansum((raw[part] - mean) ** 2, axis=0)
+    square = team.total(square)
     sd = np.sqrt(square / np.maximum(present, 1))
     varies = sd > 1e-6 * np.maximum(np.abs(mean), 1e-12)
     scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=varies)
-    return Scaled(name, tuple(mean.tolist()), tuple(scale.tolist()), bool((present < len(raw)).any()))
+    return Scaled(name, tuple(mean.tolist()), tuple(scale.tolist()), bool((present < n).any()))
 
 
-def _fit_words(name: str, column: Categorical) -> Words:
-    counts = np.bincount(np.asarray(column.codes) + 1, minlength=len(column.vocabulary) + 1)
-    ranked = sorted(zip(-counts[1:], column.vocabulary, strict=True))
-    words = tuple(word for minus, word in ranked[:WORDS] if minus < 0)
-    kept = -sum(int(minus) for minus, _ in ranked[:WORDS])
-    return Words(name, words, kept < len(column.codes))
+def _fit_words(name: str, column: Categorical, team: Team) -> Words:
+    mine = np.bincount(np.asarray(column.codes) + 1, minlength=len(column.vocabulary) + 1)
+    told = json.dumps([dict(zip(column.vocabulary, mine[1:].tolist(), strict=True)), len(column.codes)]).encode()
+    counts, n = Counter[str](), 0
+    for theirs in team.each(np.frombuffer(told, dtype=np.uint8)):
+        words, rows = json.loads(theirs.tobytes())
+        counts.update(words)
+        n += rows
+    ranked = sorted((-count, word) for word, count in counts.items())[:WORDS]
+    return Words(name, tuple(word for minus, word in ranked if minus < 0), -sum(minus for minus, _ in ranked) < n)
 
 
-def _fit_tokens(name: str, length: int, vocabulary: int, raw: Ints) -> Tokens:
-    sample = raw[:: max(1, len(raw) // _SAMPLE)]
+def _fit_tokens(name: str, length: int, vocabulary: int, raw: Ints, team: Team) -> Tokens:
+    sample = raw[:: max(1, len(raw) * team.size // _SAMPLE)]
     bare = Tokens(name, length, vocabulary, Scaled(name, (), (), missing=False))
     block = np.concatenate([histograms(bare.padded(sample[part]), vocabulary) for part in _chunks(len(sample))])
-    return Tokens(name, length, vocabulary, _fit_scaled(name, block))
+    return Tokens(name, length, vocabulary, _fit_scaled(name, block, team))
 
 
 def _scaled(manifest: dict[str, Any]) -> Scaled:

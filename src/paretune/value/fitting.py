@@ -21,9 +21,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from paretune.config import Training
-from paretune.errors import ArtefactError, DataError, MissingExtraError
+from paretune.errors import ArtefactError, DataError
+from paretune.extras import missing
 from paretune.logs.hashing import salted
-from paretune.ports import Progress, silent
+from paretune.ports import ALONE, Progress, Team, silent
 from paretune.records import Bools, Floats, Ints
 from paretune.seeds import stream
 from paretune.value.atomic import write_arrays
@@ -32,7 +33,7 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError as error:
-    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "training this model", error, otherwise="train the model `ridge`") from error
 
 ROW_VISITS = 2_000_000  # about as many as our own models see, however few the rows
 WARM_UP = 0.05  # share of the steps over which the cosine schedule rises
@@ -104,23 +105,27 @@ class Fitted:
         return self.validation_losses[self.best_epoch - 1]
 
 
-def held_out_users(user: Ints, share: float, *, salt: str = "validation") -> Bools:
+def held_out_users(user: Ints, share: float, *, salt: str = "validation", team: Team = ALONE) -> Bools:
     """Return (n,) mask of the rows of about `share` of the users, the same on every machine.
 
     Args:
         user: (n,) uint64 hashes as in `Log.user`.
         share: in (0, 1).
         salt: another salt holds out other users.
+        team: whose members each have a part of the rows; a user is held out by all of them or by none.
 
     Raises:
         DataError: fewer than two users.
     """
     coin = salted(user, salt)
     mask = coin < np.uint64(int(share * 2**64))
-    if mask.all() or not mask.any():
-        mask = coin == coin.min(initial=np.iinfo(np.uint64).max)
-    if mask.all():
-        raise DataError(f"{len(user)} rows of fewer than two users cannot be held out by user", hint="read more of the log")
+    rows, held = team.total(np.array([len(mask), mask.sum()]))
+    if not 0 < held < rows:
+        lowest = np.concatenate(team.each(coin.min(initial=np.iinfo(np.uint64).max, keepdims=True))).min()
+        mask = coin == lowest
+        held = team.total(np.array([mask.sum()]))[0]
+    if held == rows:
+        raise DataError(f"{rows} rows of fewer than two users cannot be held out by user", hint="read more of the log")
     return mask
 
 
@@ -142,8 +147,12 @@ def fit_network(
     recipe: Recipe = Recipe(),
     checkpoint: Path | None = None,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Fitted:
     """Fit `module` in place and leave it in evaluation mode with the weights of its best epoch.
+
+    A team takes every step together: each member's share of the batch, gradients averaged by rows, so that its members hold one network.
+    Running averages of batch norm are averaged once an epoch; dropout is drawn alike by all.
 
     Args:
         module: called as `module(*inputs of the batch)`.
@@ -155,40 +164,46 @@ def fit_network(
         recipe: rates, sizes and stops.
         checkpoint: file written after each epoch, resumed from when it is of the same run, overwritten when it is not.
         progress: told of each epoch.
+        team: whose members each call this with their own rows and the same network; rank 0 keeps the checkpoint.
 
     Raises:
         DataError: no row to learn from or to judge by, columns of different length, or a loss that is not finite in the first epoch.
     """
-    if any(len(column) != len(validation) for column in (*inputs, targets)) or validation.all() or not validation.any():
+    rows, held = (int(n) for n in team.total(np.array([len(validation), validation.sum()])))
+    if any(len(column) != len(validation) for column in (*inputs, targets)) or not 0 < held < rows:
         raise DataError(
-            f"columns of {[len(c) for c in (*inputs, targets)]} rows, {int(validation.sum())} of {len(validation)} held out",
+            f"columns of {[len(c) for c in (*inputs, targets)]} rows, {held} of {rows} held out",
             hint="give columns of equal length, and hold out some rows but not all",
         )
     started = time.perf_counter()
     learn, judge = np.flatnonzero(~validation), torch.from_numpy(np.flatnonzero(validation))
     optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    run = _Run(module, optimizer, _fingerprint(module, inputs, targets, validation, seed, recipe))
-    if checkpoint is not None and run.resume(checkpoint):
+    run = _Run(module, optimizer, _fingerprint(module, inputs, targets, validation, seed, recipe, team))
+    if run.resume(team.each(_content(checkpoint if team.rank == 0 else None))[0]):
         progress(run.epoch / recipe.max_epochs, f"resumed after epoch {run.epoch}")
-    steps = max(1, round(len(learn) / recipe.batch_size))
+    steps, ranked = max(1, round((rows - held) / recipe.batch_size)), ("rank", team.rank) if team.rank else ()
     with _threads(recipe.threads):
         while run.epoch < recipe.max_epochs and run.epoch - run.best_epoch < recipe.patience and not run.diverged:
-            order = learn[stream(seed, "epoch", run.epoch).permutation(len(learn))]
+            order = learn[stream(seed, "epoch", run.epoch, *ranked).permutation(len(learn))]
             module.train()
             total = torch.zeros((), dtype=torch.float64)
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(stream(seed, "dropout", run.epoch).integers(2**62)))
-                for step, rows in enumerate(np.array_split(order, steps)):
+                for step, batch in enumerate(np.array_split(order, steps)):
                     for group in optimizer.param_groups:
                         group["lr"] = _rate(recipe, (run.epoch * steps + step) / (recipe.max_epochs * steps))
-                    index = torch.from_numpy(rows)
+                    index = torch.from_numpy(batch)
                     optimizer.zero_grad(set_to_none=True)
-                    value = loss(module(*_batch(inputs, index)), _widened(targets[index]))
-                    value.backward()  # type: ignore[no-untyped-call]
+                    if len(batch):  # a member with few rows skips some steps
+                        value = loss(module(*_batch(inputs, index)), _widened(targets[index]))
+                        value.backward()  # type: ignore[no-untyped-call]
+                        total += value.detach().double() * len(batch)
+                    _average_gradients(module, len(batch), team)
                     optimizer.step()
-                    total += value.detach().double() * len(rows)
-            run.record(float(total) / len(learn), _mean_loss(module, inputs, targets, loss, judge))
-            if checkpoint is not None:
+            _average_buffers(module, team)
+            learned = float(team.total(total.numpy())) / (rows - held)
+            run.record(learned, _mean_loss(module, inputs, targets, loss, judge, team))
+            if checkpoint is not None and team.rank == 0:
                 run.save(checkpoint)
             progress(run.epoch / recipe.max_epochs, f"epoch {run.epoch}: held-out loss {run.validation_losses[-1]:.5f}")
     if run.best is None:
@@ -207,11 +222,6 @@ def _threads(wanted: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def mean_loss(module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, loss: Callable[[Any, Tensor], Tensor], rows: Ints) -> float:
-    """Return the loss over `rows` (indices), e.g. to compare models on the same held-out users."""
-    return _mean_loss(module, inputs, targets, loss, torch.from_numpy(np.asarray(rows, dtype=np.int64)))
 
 
 def arrays_of(module: nn.Module) -> dict[str, Floats]:
@@ -264,10 +274,10 @@ class _Run:
         }
         write_arrays(path, arrays | {"notes": np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8)})
 
-    def resume(self, path: Path) -> bool:
-        """Take up the checkpoint if it is whole and of this very run."""
+    def resume(self, content: Ints) -> bool:
+        """Take up the checkpoint, given as bytes, if it is whole and of this very run."""
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            with np.load(io.BytesIO(content.tobytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             notes = json.loads(arrays.pop("notes").tobytes())
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -287,12 +297,22 @@ class _Run:
         return True
 
 
+def _content(path: Path | None) -> Ints:
+    """Return the bytes of a file (n,) uint8, none where it cannot be read."""
+    try:
+        return np.frombuffer(b"" if path is None else path.read_bytes(), dtype=np.uint8)
+    except OSError:
+        return np.empty(0, np.uint8)
+
+
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _fingerprint(module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, validation: Bools, seed: int, recipe: Recipe) -> str:
-    """Return a hash of all that decides the result: initial weights, settings, and a spread sample of the rows."""
+def _fingerprint(
+    module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, validation: Bools, seed: int, recipe: Recipe, team: Team
+) -> str:
+    """Return a hash of all that decides the result: initial weights, settings, and a spread sample of every member's rows."""
     digest = hashlib.sha256(json.dumps([seed, asdict(recipe), len(validation), torch.__version__], sort_keys=True).encode())
     digest.update(np.packbits(validation).tobytes())
     for name, tensor in module.state_dict().items():
@@ -300,7 +320,29 @@ def _fingerprint(module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, val
     sample = torch.linspace(0, len(validation) - 1, 64).long()
     for column in (*inputs, targets):
         digest.update(column[sample].numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(np.concatenate(team.each(np.frombuffer(digest.digest(), dtype=np.uint8))).tobytes()).hexdigest()
+
+
+def _average_gradients(module: nn.Module, rows: int, team: Team) -> None:
+    """Give every member the gradient of the whole batch: the members' own, weighted by the rows that they are means over."""
+    if team.size == 1:
+        return
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    own = torch.cat([torch.zeros_like(w).ravel() if w.grad is None else w.grad.ravel() for w in weights])
+    *summed, batch = torch.from_numpy(team.total(torch.cat([own * rows, own.new_tensor([rows])]).numpy())).split(
+        [*(w.numel() for w in weights), 1]
+    )
+    for weight, gradient in zip(weights, summed, strict=True):
+        weight.grad = (gradient / batch).view_as(weight)
+
+
+def _average_buffers(module: nn.Module, team: Team) -> None:
+    """Give every member the mean of what the members' batch norms saw."""
+    if team.size == 1:
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.from_numpy(team.total(buffer.numpy()) / team.size))
 
 
 def _batch(inputs: tuple[Rows, ...], rows: Tensor) -> Iterator[Tensor]:
@@ -317,10 +359,13 @@ def _rate(recipe: Recipe, done: float) -> float:
     return recipe.learning_rate * min(1.0, (done + 1e-3) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _mean_loss(module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, loss: Callable[[Any, Tensor], Tensor], rows: Tensor) -> float:
+def _mean_loss(
+    module: nn.Module, inputs: tuple[Rows, ...], targets: Rows, loss: Callable[[Any, Tensor], Tensor], rows: Tensor, team: Team
+) -> float:
     module.eval()
     total = 0.0
     with torch.inference_mode():
-        for index in torch.split(rows, _EVALUATION_ROWS):
+        for index in torch.split(rows, _EVALUATION_ROWS) if len(rows) else ():
             total += float(loss(module(*_batch(inputs, index)), _widened(targets[index]))) * len(index)
-    return total / len(rows)
+    summed, judged = team.total(np.array([total, len(rows)]))
+    return float(summed / judged)

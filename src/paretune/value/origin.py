@@ -9,6 +9,7 @@ import numpy as np
 
 from paretune.config import Config, parse_config
 from paretune.errors import ArtefactError, DataError
+from paretune.ports import ALONE, Team
 from paretune.records import Floats, Log
 from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Surface
@@ -26,9 +27,11 @@ class Origin:
     losses: dict[str, float]  # by name, "validation" at least; and what was searched, e.g. "learning_rate"
 
     @staticmethod
-    def of(log: Log, config: Config, *, seed: int, losses: dict[str, float]) -> Origin:
-        """Return the origin of a model trained on `log`."""
-        return Origin(config, seed, len(log), int(log.day.min()), int(log.day.max()), {name: float(loss) for name, loss in losses.items()})
+    def of(log: Log, config: Config, *, seed: int, losses: dict[str, float], team: Team = ALONE) -> Origin:
+        """Return the origin of a model trained on `log`, or on the logs of a team."""
+        shares = np.stack(team.each(np.array([len(log), log.day.min(), log.day.max()], dtype=np.int64)))
+        rows, first, last = int(shares[:, 0].sum()), int(shares[:, 1].min()), int(shares[:, 2].max())
+        return Origin(config, seed, rows, first, last, {name: float(loss) for name, loss in losses.items()})
 
     @property
     def surface(self) -> Surface:
@@ -75,18 +78,25 @@ class Origin:
 PRODUCTION_PER_EXPLORED = 4  # production rows are plenty; beyond this they cost time and teach little
 
 
-def training_rows(log: Log, *, with_production: bool = False) -> Log:
+def training_rows(log: Log, *, with_production: bool = False, team: Team = ALONE) -> Log:
     """Return the rows that teach the value of weights: exploration on the grid.
 
     Args:
         log: of the training days.
         with_production: add production rows, up to four for each exploration row, spread evenly over the log: they tell nothing of other
             weights, but what a request is worth under the static ones, which is most of what a model must learn.
+        team: whose members each have a part of the log.
 
     Raises:
-        DataError: there are none, or rewards are not finite.
+        DataError: there are none, in any member's part, or rewards are not finite.
     """
     rows = log.exploration()
+    explored = np.concatenate(team.each(np.array([len(rows)])))
+    if explored.any() and not explored.all():
+        raise DataError(
+            f"{int((explored == 0).sum())} of {team.size} workers have no exploration rows in their part of the log",
+            hint="train with fewer workers, or in one process",
+        )
     if len(rows) == 0:
         raise DataError(
             f"none of {len(log)} rows explored the grid, so nothing can be learned about other weights",

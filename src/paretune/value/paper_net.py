@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import MissingExtraError
-from paretune.ports import Progress, ValueModel, silent
+from paretune.extras import missing
+from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Floats, Log, State
 from paretune.surface.grid import linear_coordinates
 from paretune.value.features import Encoder
@@ -29,7 +29,7 @@ try:
     from torch import Tensor, nn
     from torch.nn import functional
 except ImportError as error:
-    raise MissingExtraError("the paper's network needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "the paper's network", error) from error
 
 from paretune.value.fitting import Fitted, Lookup, Recipe, arrays_of, fit_network, held_out_users, load_arrays, seeded
 
@@ -201,6 +201,7 @@ def fit_paper(
     progress: Progress = silent,
     learning_rates: tuple[float, ...] = LEARNING_RATES,
     sizes: Sizes | None = None,
+    team: Team = ALONE,
 ) -> Paper:
     """Return the paper's network, its learning rate and number of epochs chosen on the loss of held-out users.
 
@@ -212,19 +213,20 @@ def fit_paper(
         progress: told of each epoch.
         learning_rates: searched; the best is kept.
         sizes: widths, in place of the defaults and of `training.encoder`.
+        team: whose members each have a part of the log; batch norm then sees a member's share of a batch.
 
     Raises:
         DataError: no exploration rows, fewer than two users, a feature that is absent or infinite, or no rate that converges.
     """
-    rows = training_rows(log)
+    rows = training_rows(log, team=team)
     surface, training = config.surface.build(), config.training
-    encoder = Encoder.fit(rows.state, config.features)
+    encoder = Encoder.fit(rows.state, config.features, team=team)
     if sizes is None:
         sizes = Sizes(encoder="transformer" if training.encoder == "auto" else training.encoder)
     table = torch.from_numpy(linear_coordinates(surface, surface.actions).astype(np.float32))
     inputs = (*_tensors(encoder, rows.state), Lookup(table, torch.from_numpy(rows.action.astype(np.int64))))
     targets = torch.from_numpy(np.ascontiguousarray(rows.rewards, dtype=np.float32))
-    validation = held_out_users(rows.user, training.validation_share)
+    validation = held_out_users(rows.user, training.validation_share, team=team)
     clipped = tuple(objective.transform == "clip" for objective in config.objectives)
     tries: list[tuple[Network, Fitted, float]] = []
     for i, rate in enumerate(learning_rates):
@@ -236,12 +238,21 @@ def fit_paper(
         recipe = Recipe(learning_rate=rate, batch_size=BATCH, max_epochs=training.max_epochs, patience=training.patience, schedule="cosine")
         file = None if checkpoint is None else checkpoint / f"rate-{i}.npz"
         fitted = fit_network(
-            network, inputs, targets, squared_error, validation=validation, seed=seed, recipe=recipe, checkpoint=file, progress=told
+            network,
+            inputs,
+            targets,
+            squared_error,
+            validation=validation,
+            seed=seed,
+            recipe=recipe,
+            checkpoint=file,
+            progress=told,
+            team=team,
         )
         tries.append((network, fitted, rate))
     network, fitted, rate = min(tries, key=lambda tried: tried[1].best_loss)
     losses = {"validation": fitted.best_loss, "learning_rate": rate, "epochs": float(fitted.best_epoch)}
-    return Paper(Origin.of(rows, config, seed=seed, losses=losses), encoder, sizes, network)
+    return Paper(Origin.of(rows, config, seed=seed, losses=losses, team=team), encoder, sizes, network)
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ArtefactError, DataError
-from paretune.ports import Progress, ValueModel, silent
+from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import PRODUCTION, Candidates, Floats, Log, State
 from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Surface
@@ -166,7 +166,9 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
     return Replay(origin, encoder, {name: arrays[name] for name in TRUNK_ARRAYS}, arrays["scale"], arrays["centre"], arrays["components"])
 
 
-def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> Replay:
+def fit_replay(
+    log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent, team: Team = ALONE
+) -> Replay:
     """Return the replay model of the log's exploration rows that carry candidates, distilled on all rows that do.
 
     Rows that did not explore need no reward, and are at most four for each that did.
@@ -177,7 +179,7 @@ def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
     """
     from paretune.value.replay_net import fit_student, fit_teacher
 
-    rows = training_rows(log)
+    rows = training_rows(log, team=team)
     heads = config.objective_heads()
     if rows.candidates is None or heads is None or any(objective.transform != "clip" for objective in config.objectives):
         raise DataError(
@@ -193,16 +195,23 @@ def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
     if len(others := _other_listed(log, at_most=PRODUCTION_PER_EXPLORED * taught)):
         pupils = Log.concat([rows, others])
         logits = np.concatenate([logits, replayed_logits(others.candidates, surface, heads)])  # type: ignore[arg-type]
-    encoder = Encoder.fit(pupils.state, config.features)
+    encoder = Encoder.fit(pupils.state, config.features, team=team)
     x = encoder.wide(pupils.state)
     teacher = fit_teacher(
-        rows, config, x[:taught], logits[:taught], seed=seed, checkpoint=checkpoint, progress=lambda s, d: progress(0.1 + 0.45 * s, d)
+        rows,
+        config,
+        x[:taught],
+        logits[:taught],
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=lambda s, d: progress(0.1 + 0.45 * s, d),
+        team=team,
     )
     told = smooth_weights(surface, surface.actions) if config.training.student == "smooth" else None
     targets, centre, components = component_scores(
-        lambda part: teacher.values(x[part], logits[part]), len(pupils), production=teacher.production, told=told
+        lambda part: teacher.values(x[part], logits[part]), len(pupils), production=teacher.production, told=told, team=team
     )
-    scale = np.maximum(targets.std(axis=0), 1e-9)
+    scale = np.maximum(_spread(targets, team), 1e-9)
     scale[: len(components)] = scale[: len(components)].max(initial=1e-9)  # scores keep their relative importance
     scale[len(components) :] *= LEVEL_DOUBT
     trunk, loss = fit_student(
@@ -213,8 +222,9 @@ def fit_replay(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
         seed=seed,
         checkpoint=checkpoint,
         progress=lambda s, d: progress(0.55 + 0.45 * s, d),
+        team=team,
     )
-    origin = Origin.of(rows, config, seed=seed, losses={"validation": teacher.loss, "student": loss})
+    origin = Origin.of(rows, config, seed=seed, losses={"validation": teacher.loss, "student": loss}, team=team)
     return Replay(origin, encoder, trunk, scale, centre, components)
 
 
@@ -225,7 +235,16 @@ def _other_listed(log: Log, *, at_most: int) -> Log:
     return log.take(found if len(found) <= at_most else found[np.linspace(0, len(found) - 1, at_most).astype(np.int64)])
 
 
-def component_scores(values: Any, n: int, *, production: Floats, told: Floats | None = None) -> tuple[Floats, Floats, Floats]:
+def _spread(columns: Floats, team: Team) -> Floats:
+    """Return the standard deviation of each column over the rows of all members."""
+    n = team.total(np.array([len(columns)]))
+    mean = team.total(columns.sum(axis=0)) / n
+    return np.sqrt(team.total(np.square(columns - mean).sum(axis=0)) / n)
+
+
+def component_scores(
+    values: Any, n: int, *, production: Floats, told: Floats | None = None, team: Team = ALONE
+) -> tuple[Floats, Floats, Floats]:
     """Return what the student predicts: scores (n, R + M) of changes and production values, their centre, and the components (R, K * M).
 
     Changes over production enter in relative units (divided by the mean value of production), so that no objective is drowned.
@@ -235,6 +254,7 @@ def component_scores(values: Any, n: int, *, production: Floats, told: Floats | 
         n: number of rows.
         production: (M,) mean value of production.
         told: (K, K) projection onto the changes that are kept; all where not given.
+        team: of which rank 0's first rows say what the components are.
     """
     m = len(production)
 
@@ -245,13 +265,13 @@ def component_scores(values: Any, n: int, *, production: Floats, told: Floats | 
             relative = np.einsum("ab,nbm->nam", told, relative)
         return relative.reshape(len(block), -1), block[:, PRODUCTION]
 
-    sample, level = change(slice(0, _ROWS_PER_CHUNK))
-    mean = sample.mean(axis=0)
+    sample, at_production = change(slice(0, _ROWS_PER_CHUNK))
+    mean, level = (team.each(block.mean(axis=0))[0] for block in (sample, at_production))
     _, _, right = np.linalg.svd(sample - mean, full_matrices=False)
-    components = right[: min(COMPONENTS, len(right))]
+    components = team.each(right[: min(COMPONENTS, len(right))])[0]
     blocks = []
     for start in range(0, n, _ROWS_PER_CHUNK):
         relative, at_production = change(slice(start, start + _ROWS_PER_CHUNK))
-        blocks.append(np.concatenate([(relative - mean) @ components.T, at_production - level.mean(axis=0)], axis=1))
+        blocks.append(np.concatenate([(relative - mean) @ components.T, at_production - level], axis=1))
     unit = np.tile(production, len(mean) // m)
-    return np.concatenate(blocks), np.concatenate([mean * unit, level.mean(axis=0)]), components * unit
+    return np.concatenate(blocks), np.concatenate([mean * unit, level]), components * unit

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import MissingExtraError
-from paretune.ports import Progress
+from paretune.extras import missing
+from paretune.ports import Progress, Team
 from paretune.records import PRODUCTION, Floats, Log
 from paretune.value.fitting import annealed, arrays_of, fit_network, held_out_users, seeded
 from paretune.value.trunk import TRUNK_ARRAYS, logistic, trunk_output
@@ -21,7 +21,7 @@ try:
     from torch import Tensor, nn
     from torch.nn.functional import binary_cross_entropy_with_logits
 except ImportError as error:
-    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "training this model", error, otherwise="train the model `ridge`") from error
 
 TEACHER_HIDDEN = 16  # the teacher only corrects the ranker, which takes little
 STUDENT_HIDDEN = 128
@@ -51,9 +51,12 @@ class Teacher:
     loss: float  # held-out cross-entropy
 
 
-def fit_teacher(rows: Log, config: Config, x: Floats, logits: Floats, *, seed: int, checkpoint: Path | None, progress: Progress) -> Teacher:
+def fit_teacher(
+    rows: Log, config: Config, x: Floats, logits: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
+) -> Teacher:
     """Return the teacher of rows with replayed logits (n, K, M)."""
     training, n = config.training, len(rows)
+    every = int(team.total(np.array([n]))[0])
     at_production = logits[:, PRODUCTION].astype(np.float32)
     change = logits[np.arange(n), rows.action].astype(np.float32) - at_production
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in (x, at_production, change))
@@ -63,11 +66,12 @@ def fit_teacher(rows: Log, config: Config, x: Floats, logits: Floats, *, seed: i
         inputs,
         torch.from_numpy(rows.rewards.astype(np.float32)),
         lambda out, rewards: binary_cross_entropy_with_logits(out, rewards) * rewards.shape[1],
-        validation=held_out_users(rows.user, training.validation_share),
+        validation=held_out_users(rows.user, training.validation_share, team=team),
         seed=seed,
-        recipe=annealed(n, training, weight_decay=0.1),
+        recipe=annealed(every, training, weight_decay=0.1),
         checkpoint=None if checkpoint is None else checkpoint / "teacher.npz",
         progress=progress,
+        team=team,
     )
     arrays = arrays_of(net)
     trunk = {name: arrays[f"trunk.{name}"] for name in TRUNK_ARRAYS}
@@ -80,11 +84,11 @@ def fit_teacher(rows: Log, config: Config, x: Floats, logits: Floats, *, seed: i
         return logistic(level + (arrays["slope"] + out[:, None, m:]) * (block - block[:, :1]))
 
     means = [values(x[start : start + 20_000], logits[start : start + 20_000])[:, PRODUCTION].sum(axis=0) for start in range(0, n, 20_000)]
-    return Teacher(values, np.sum(means, axis=0) / n, fitted.best_loss)
+    return Teacher(values, team.total(np.sum(means, axis=0)) / every, fitted.best_loss)
 
 
 def fit_student(
-    rows: Log, config: Config, x: Floats, targets: Floats, *, seed: int, checkpoint: Path | None, progress: Progress
+    rows: Log, config: Config, x: Floats, targets: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
 ) -> tuple[dict[str, Floats], float]:
     """Return the arrays of the trunk that predicts targets (n, R + M) from features, and its held-out squared error."""
     training = config.training
@@ -94,11 +98,12 @@ def fit_student(
         (torch.from_numpy(x),),
         torch.from_numpy(targets),
         lambda out, wanted: ((out - wanted) ** 2).sum(dim=1).mean(),
-        validation=held_out_users(rows.user, training.validation_share),
+        validation=held_out_users(rows.user, training.validation_share, team=team),
         seed=seed,
-        recipe=annealed(len(rows), training, weight_decay=1e-3),
+        recipe=annealed(int(team.total(np.array([len(rows)]))[0]), training, weight_decay=1e-3),
         checkpoint=None if checkpoint is None else checkpoint / "student.npz",
         progress=progress,
+        team=team,
     )
     arrays = arrays_of(net)
     return {name: arrays[name] for name in TRUNK_ARRAYS}, fitted.best_loss

@@ -18,7 +18,7 @@ import numpy as np
 from paretune.config import Config
 from paretune.errors import DataError
 from paretune.logs.hashing import salted
-from paretune.ports import Progress, ValueModel, silent
+from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Floats, Ints, Log, State
 from paretune.surface.grid import log_coordinates, polynomial_basis
 from paretune.value.features import Encoder
@@ -46,6 +46,11 @@ class Moments:
 
     def __sub__(self, other: Moments) -> Moments:
         return Moments(self.gram - other.gram, self.cross - other.cross, self.square - other.square, self.n - other.n)
+
+    def over(self, team: Team) -> Moments:
+        """Return the moments over the rows of all members."""
+        n = int(team.total(np.array([self.n]))[0])
+        return Moments(team.total(self.gram), team.total(self.cross), team.total(self.square), n)
 
     def solve(self, penalty: Floats) -> Floats:
         """Return (P, M) ridge coefficients; penalty (P,) is per row."""
@@ -118,20 +123,28 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
     return model
 
 
-def fit_ridge(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> Ridge:  # noqa: ARG001
+def fit_ridge(
+    log: Log,
+    config: Config,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,  # noqa: ARG001
+    progress: Progress = silent,
+    team: Team = ALONE,
+) -> Ridge:
     """Return the ridge model of the log's exploration and production rows; it has nothing random and is too quick to checkpoint.
 
     Raises:
         DataError: no exploration rows, fewer than two users, or a feature that is absent or infinite.
     """
-    rows = training_rows(log, with_production=True)
-    encoder = Encoder.fit(rows.state, config.features)
+    rows = training_rows(log, with_production=True, team=team)
+    encoder = Encoder.fit(rows.state, config.features, team=team)
     surface = config.surface.build()
     personal, curved = _bases(log_coordinates(surface, surface.actions))
     fold = (salted(rows.user, "ridge") % np.uint64(FOLDS)).astype(np.int64)
     folds = []
     for i in range(FOLDS):
-        folds.append(_moments(rows, encoder, np.flatnonzero(fold == i), personal, curved))
+        folds.append(_moments(rows, encoder, np.flatnonzero(fold == i), personal, curved).over(team))
         progress((i + 1) / (FOLDS + 1), f"summed fold {i + 1} of {FOLDS}")
     total = sum(folds[1:], start=folds[0])
     judged = [part for part in folds if 0 < part.n < total.n]
@@ -143,7 +156,7 @@ def fit_ridge(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | Non
     best = losses.argmin(axis=0)
     coefficients = np.stack([total.solve(penalties[best[j]])[:, j] for j in range(objectives)], axis=1)
     by_state = coefficients[: width * slopes].reshape(slopes, width, objectives).transpose(1, 0, 2)
-    origin = Origin.of(rows, config, seed=seed, losses={"validation": float(losses.min(axis=0).sum())})
+    origin = Origin.of(rows, config, seed=seed, losses={"validation": float(losses.min(axis=0).sum())}, team=team)
     return Ridge(origin, encoder, np.ascontiguousarray(by_state, dtype=np.float32), coefficients[width * slopes :].astype(np.float32))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from paretune.config import Config
 from paretune.errors import DataError
 from paretune.logs.hashing import salted
-from paretune.ports import ValueModel
+from paretune.ports import ALONE, Team, ValueModel
 from paretune.records import PRODUCTION, Bools, Floats, Ints, Log
 from paretune.value.features import Encoder
 from paretune.value.ridge import Moments
@@ -84,13 +84,13 @@ def uniform_weights(log: Log, actions: int) -> Floats:
     return 1.0 / ((actions - 1) * log.propensity)
 
 
-def fit_expectation(log: Log, config: Config) -> Expectation:
-    """Return m(s) of the exploration rows of a log: ridge, every row weighted to a uniform design.
+def fit_expectation(log: Log, config: Config, *, team: Team = ALONE) -> Expectation:
+    """Return m(s) of the exploration rows of a log, or of a team's logs: ridge, every row weighted to a uniform design.
 
     Raises:
         DataError: no row, or a feature that is absent or infinite.
     """
-    encoder = Encoder.fit(log.state, config.features)
+    encoder = Encoder.fit(log.state, config.features, team=team)
     weight = uniform_weights(log, len(config.surface.build()))
     width, objectives = 1 + len(encoder.groups), log.rewards.shape[1]
     total = Moments(np.zeros((width, width)), np.zeros((width, objectives)), np.zeros(objectives), 0)
@@ -100,7 +100,7 @@ def fit_expectation(log: Log, config: Config) -> Expectation:
         weighted, rewards = x * weight[part, None], log.rewards[part].astype(np.float64)
         square = (weight[part, None] * rewards**2).sum(axis=0)
         total = total + Moments(x.T @ weighted, weighted.T @ rewards, square, len(x))
-    return Expectation(encoder, total.solve(np.array([1e-9, *[PENALTY] * (width - 1)])))
+    return Expectation(encoder, total.over(team).solve(np.array([1e-9, *[PENALTY] * (width - 1)])))
 
 
 def row_losses(rewards: Floats, expected: Floats, effects: Floats, action: Ints, *, scale: Floats) -> Floats:
@@ -118,35 +118,41 @@ def row_losses(rewards: Floats, expected: Floats, effects: Floats, action: Ints,
     return np.square((rewards - expected - centred) * scale).sum(axis=1)
 
 
-def clustered_mean(per_row: Floats, weight: Floats, user: Ints) -> tuple[float, float]:
-    """Return a weighted mean and its standard error, rows of one user taken together.
+def clustered_mean(per_row: Floats, weight: Floats, user: Ints, *, team: Team = ALONE) -> tuple[float, float]:
+    """Return a weighted mean and its standard error, rows of one user taken together, those of all members of a team.
 
     Raises:
         DataError: fewer than two users.
     """
-    users, index = np.unique(user, return_inverse=True)
+    mine, index = np.unique(user, return_inverse=True)
+    users, index_of = np.unique(np.concatenate(team.each(mine)), return_inverse=True)
     if len(users) < 2:
         raise DataError(f"rows of {len(users)} user(s) cannot judge a model", hint="hold out more users")
-    mean = float((weight * per_row).sum() / weight.sum())
-    influence = np.bincount(index, weights=weight * (per_row - mean)) / weight.sum()
+    total, rows = team.total(np.array([(weight * per_row).sum(), weight.sum()]))
+    mean = float(total / rows)
+    parts = team.each(np.bincount(index, weights=weight * (per_row - mean), minlength=len(mine)))
+    influence = np.bincount(index_of, weights=np.concatenate(parts)) / rows
     return mean, float(np.sqrt(len(users) / (len(users) - 1) * np.square(influence).sum()))
 
 
-def r_losses(models: Mapping[str, ValueModel], held_out: Log, expectation: Expectation, config: Config, *, scale: Floats) -> list[RLoss]:
+def r_losses(
+    models: Mapping[str, ValueModel], held_out: Log, expectation: Expectation, config: Config, *, scale: Floats, team: Team = ALONE
+) -> list[RLoss]:
     """Return the held-out R-loss of each model, best first.
 
     Args:
         models: by name; none saw the held-out rows.
-        held_out: exploration rows.
+        held_out: exploration rows; of a team, each member's own.
         expectation: m(s), fitted on other rows.
         config: surface and objectives.
         scale: (M,) one over production's mean reward.
+        team: whose members each hold the same models.
 
     Raises:
         DataError: no row, or rows of one user only.
     """
     rows = held_out.exploration()
-    if not len(rows):
+    if not team.total(np.array([len(rows)]))[0]:
         raise DataError("no held-out exploration rows to judge models on", hint="read more of the log")
     actions = config.surface.build().actions
     weight = uniform_weights(rows, len(actions))
@@ -162,19 +168,21 @@ def r_losses(models: Mapping[str, ValueModel], held_out: Log, expectation: Expec
             losses[name][at] = row_losses(part.rewards, expected, effects, part.action, scale=scale)
     judged = []
     for name in models:
-        difference, error = clustered_mean(losses[name] - losses[""], weight, rows.user)
-        judged.append(RLoss(name, float((weight * losses[name]).sum() / weight.sum()), difference, error))
+        difference, error = clustered_mean(losses[name] - losses[""], weight, rows.user, team=team)
+        total, weighed = team.total(np.array([(weight * losses[name]).sum(), weight.sum()]))
+        judged.append(RLoss(name, float(total / weighed), difference, error))
     return sorted(judged, key=lambda judgement: judgement.loss)
 
 
-def relative_scale(log: Log) -> Floats:
-    """Return (M,) one over the mean reward of production rows, or of all rows where there are none.
+def relative_scale(log: Log, *, team: Team = ALONE) -> Floats:
+    """Return (M,) one over the mean reward of production rows, or of all rows where there are none, over all members of a team.
 
     Raises:
         DataError: an objective earned nothing.
     """
     production = log.production()
-    mean = (production if len(production) else log).rewards.mean(axis=0, dtype=np.float64)
+    rows = production if team.total(np.array([len(production)]))[0] else log
+    mean = team.total(rows.rewards.sum(axis=0, dtype=np.float64)) / team.total(np.array([len(rows)]))
     if not (mean > 0).all():
         raise DataError(f"mean rewards are {mean.tolist()}: effects relative to zero have no meaning", hint="leave such objectives out")
     return 1.0 / mean

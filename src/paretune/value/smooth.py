@@ -19,7 +19,7 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ArtefactError
-from paretune.ports import Progress, ValueModel, silent
+from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Floats, Log, State
 from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Surface
@@ -119,7 +119,9 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
     return Smooth(origin, encoder, {name: arrays[name] for name in TRUNK_ARRAYS}, arrays["shared"], arrays["personal"])
 
 
-def fit_smooth(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> Smooth:
+def fit_smooth(
+    log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent, team: Team = ALONE
+) -> Smooth:
     """Return the smooth model of the log's exploration rows, and of production rows where there are any.
 
     Raises:
@@ -128,11 +130,11 @@ def fit_smooth(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | No
     """
     from paretune.value.smooth_net import fit_smooth_net
 
-    rows = training_rows(log, with_production=True)
-    encoder = Encoder.fit(rows.state, config.features)
+    rows = training_rows(log, with_production=True, team=team)
+    encoder = Encoder.fit(rows.state, config.features, team=team)
     surface = config.surface.build()
     basis = steps_basis(surface, log_coordinates(surface, surface.actions)).astype(np.float32)
-    arrays, loss = fit_smooth_net(rows, config, encoder, basis, seed=seed, checkpoint=checkpoint, progress=progress)
-    origin = Origin.of(rows, config, seed=seed, losses={"validation": loss})
+    arrays, loss = fit_smooth_net(rows, config, encoder, basis, seed=seed, checkpoint=checkpoint, progress=progress, team=team)
+    origin = Origin.of(rows, config, seed=seed, losses={"validation": loss}, team=team)
     trunk = {name: arrays[f"trunk.{name}"] for name in TRUNK_ARRAYS}
     return Smooth(origin, encoder, trunk, arrays["shared"], arrays["personal"])

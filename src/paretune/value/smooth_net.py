@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from paretune.config import Config
-from paretune.errors import MissingExtraError
-from paretune.ports import Progress
+from paretune.extras import missing
+from paretune.ports import Progress, Team
 from paretune.records import Floats, Log
 from paretune.value.features import Encoder
 from paretune.value.fitting import Lookup, annealed, arrays_of, fit_network, held_out_users, seeded
@@ -20,7 +20,7 @@ try:
     from torch import Tensor, nn
     from torch.nn.functional import binary_cross_entropy_with_logits
 except ImportError as error:
-    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "training this model", error, otherwise="train the model `ridge`") from error
 
 
 class SmoothNet(nn.Module):
@@ -50,7 +50,7 @@ def reward_loss(predictor: Tensor, rewards: Tensor, clipped: Tensor) -> Tensor:
 
 
 def fit_smooth_net(
-    rows: Log, config: Config, encoder: Encoder, basis: Floats, *, seed: int, checkpoint: Path | None, progress: Progress
+    rows: Log, config: Config, encoder: Encoder, basis: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
 ) -> tuple[dict[str, Floats], float]:
     """Return the fitted arrays and the held-out loss."""
     training = config.training
@@ -63,10 +63,11 @@ def fit_smooth_net(
         (x, phi),
         torch.from_numpy(rows.rewards.astype(np.float32)),
         lambda out, rewards: reward_loss(out[0], rewards, clipped) + out[1],
-        validation=held_out_users(rows.user, training.validation_share),
+        validation=held_out_users(rows.user, training.validation_share, team=team),
         seed=seed,
-        recipe=annealed(len(rows), training, weight_decay=1e-2),
+        recipe=annealed(int(team.total(np.array([len(rows)]))[0]), training, weight_decay=1e-2),
         checkpoint=None if checkpoint is None else checkpoint / "smooth.npz",
         progress=progress,
+        team=team,
     )
     return arrays_of(net), fitted.best_loss

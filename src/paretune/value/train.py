@@ -14,7 +14,7 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ConfigError
-from paretune.ports import Progress, ValueModel, silent
+from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Log
 from paretune.seeds import stream
 from paretune.value.caution import Cautious
@@ -32,7 +32,14 @@ ENOUGH_LISTED = 0.5  # share of exploration rows with candidates from which 'aut
 
 
 def fit(
-    log: Log, config: Config, *, seed: int = 0, model: str | None = None, checkpoint: Path | None = None, progress: Progress = silent
+    log: Log,
+    config: Config,
+    *,
+    seed: int = 0,
+    model: str | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+    team: Team = ALONE,
 ) -> ValueModel:
     """Return a value model of the log's exploration rows.
 
@@ -43,23 +50,34 @@ def fit(
         model: a kind, in place of `training.model`; 'best' is the one with the lowest held-out R-loss, fitted again on all rows.
         checkpoint: folder for checkpoints; a killed run with the same log, settings and seed goes on from there.
         progress: told of each epoch.
+        team: whose members each call this with their part of the log, and all get the same model.
 
     Raises:
         ConfigError: no such kind, or one that cannot read sequences as `training.encoder` says.
         DataError: the log has no exploration rows, or holds numbers that are not finite.
         MissingExtraError: the kind needs torch.
     """
-    kind = resolve(model or config.training.model, log, config)
+    kind = resolve(model or config.training.model, log, config, team=team)
     if kind != "best":
-        return _cautious(_members(kind, log, config, seed=seed, checkpoint=checkpoint, progress=progress), config)
-    judged = judge_kinds(log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 * share, doing))
+        return _cautious(_members(kind, log, config, seed=seed, checkpoint=checkpoint, progress=progress, team=team), config)
+    judged = judge_kinds(
+        log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 * share, doing), team=team
+    )
     best = _members(
-        judged[0].name, log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 + 0.3 * share, doing)
+        judged[0].name,
+        log,
+        config,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=lambda share, doing: progress(0.7 + 0.3 * share, doing),
+        team=team,
     )
     return _cautious(_with_losses(best, as_losses(judged)), config)
 
 
-def judge_kinds(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent) -> list[RLoss]:
+def judge_kinds(
+    log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent, team: Team = ALONE
+) -> list[RLoss]:
     """Return the held-out R-loss of each kind that 'best' compares, best first: fitted on three quarters of the users, judged on the rest.
 
     Args:
@@ -68,12 +86,14 @@ def judge_kinds(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | N
         seed: of the fits.
         checkpoint: folder for checkpoints.
         progress: told of each epoch.
+        team: whose members each have a part of the log.
 
     Raises:
         DataError: no exploration rows, too few users, or an objective that earned nothing.
         MissingExtraError: a kind needs torch.
     """
-    kinds = config.training.candidates or [kind for kind in ("replay", "smooth", "ridge") if kind != "replay" or _replayable(log, config)]
+    replayable = _replayable(log, config, team)
+    kinds = config.training.candidates or [kind for kind in ("replay", "smooth", "ridge") if kind != "replay" or replayable]
     judges = judging_users(log.user)
     learning, judging = log.take(~judges), replace(log, candidates=None).take(judges & log.explored)
     single = config.model_copy(update={"training": config.training.model_copy(update={"seeds": 1, "ensemble": "seeds"})})
@@ -84,12 +104,12 @@ def judge_kinds(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | N
             progress((i + share) / len(kinds), f"comparing: {doing}")
 
         folder = None if checkpoint is None else checkpoint / "comparison"
-        models[kind] = _members(kind, learning, single, seed=seed, checkpoint=folder, progress=told)
-    expectation = fit_expectation(replace(learning, candidates=None).exploration(), config)
-    return r_losses(models, judging, expectation, config, scale=relative_scale(learning))
+        models[kind] = _members(kind, learning, single, seed=seed, checkpoint=folder, progress=told, team=team)
+    expectation = fit_expectation(replace(learning, candidates=None).exploration(), config, team=team)
+    return r_losses(models, judging, expectation, config, scale=relative_scale(learning, team=team), team=team)
 
 
-def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path | None, progress: Progress) -> ValueModel:
+def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team) -> ValueModel:
     """Return the model of one kind, averaged over `training.seeds` of them, on the same rows or on bootstraps of the users."""
     if kind != "paper" and config.training.encoder == "transformer":
         raise ConfigError(
@@ -108,7 +128,7 @@ def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path
 
         folder = None if checkpoint is None else checkpoint / f"{kind}-{i}"
         rows = log.take(bootstrap_rows(log.user, seed=seed, member=i)) if config.training.ensemble == "bootstrap" else log
-        members.append(learn(rows, config, seed=member_seed, checkpoint=folder, progress=told))
+        members.append(learn(rows, config, seed=member_seed, checkpoint=folder, progress=told, team=team))
     return members[0] if n == 1 else Averaged(tuple(members))
 
 
@@ -127,7 +147,7 @@ def _with_losses(model: Any, losses: dict[str, float]) -> ValueModel:
     return replace(model, origin=replace(model.origin, losses={**model.origin.losses, **losses}))
 
 
-def resolve(model: str, log: Log, config: Config) -> str:
+def resolve(model: str, log: Log, config: Config, *, team: Team = ALONE) -> str:
     """Return the kind that a name stands for, or 'best', which only a comparison can tell.
 
     'auto' is replay where the ranker's predictions can be replayed on most rows, else smooth.
@@ -136,19 +156,20 @@ def resolve(model: str, log: Log, config: Config) -> str:
         ConfigError: no such kind.
     """
     if model == "auto":
-        return "replay" if _replayable(log, config) else "smooth"
+        return "replay" if _replayable(log, config, team) else "smooth"
     if model not in {"best", *_FITS}:
         raise ConfigError(f"no value model {model!r}", hint=f"choose one of auto, best, {', '.join(_FITS)}")
     return model
 
 
-def _replayable(log: Log, config: Config) -> bool:
+def _replayable(log: Log, config: Config, team: Team) -> bool:
     clipped = all(objective.transform == "clip" for objective in config.objectives)
-    return config.objective_heads() is not None and clipped and _listed_share(log) >= ENOUGH_LISTED
+    return config.objective_heads() is not None and clipped and _listed_share(log, team) >= ENOUGH_LISTED
 
 
-def _listed_share(log: Log) -> float:
-    """Return the share of exploration rows with candidates."""
-    if log.candidates is None or not log.explored.any():
-        return 0.0
-    return float((np.diff(log.candidates.offsets)[log.explored] > 0).mean())
+def _listed_share(log: Log, team: Team) -> float:
+    """Return the share of exploration rows with candidates; none where some member's part has no such columns."""
+    without = log.candidates is None
+    listed = 0 if log.candidates is None else int((np.diff(log.candidates.offsets)[log.explored] > 0).sum())
+    some_without, rows, listed = team.total(np.array([without, log.explored.sum(), listed], dtype=np.int64)).tolist()
+    return 0.0 if some_without or not rows else listed / rows

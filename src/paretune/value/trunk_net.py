@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from paretune.errors import MissingExtraError
+from paretune.extras import missing
 
 try:
     import torch
     from torch import Tensor, nn
     from torch.nn.functional import silu
 except ImportError as error:
-    raise MissingExtraError("training this model needs torch", hint='pip install "paretune[train]"') from error
+    raise missing("train", "training this model", error, otherwise="train the model `ridge`") from error
 
 
 class UnitDropout(nn.Module):
