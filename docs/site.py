@@ -26,7 +26,7 @@ NAVIGATION = [
     {"Start": ["index.md", "first-hour.md", "concepts.md", "faq.md"]},
     {"How to": ["howto/logs.md", "howto/heads.md", "howto/exploration.md", "howto/front.md"]},
     {"Serve": ["serving.md", "governance.md", "experiment.md", "monitoring.md", "exchange.md"]},
-    {"Operate": ["operations.md", "scale.md"]},
+    {"Operate": ["operations.md", "scale.md", "storage.md"]},
     {"Method": ["methods.md", "paper.md", "decisions.md"]},
     {"Reference": ["cli.md", "api.md"]},
 ]

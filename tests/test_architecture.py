@@ -22,6 +22,7 @@ ORDER = (
     "records",
     "ports",
     "seeds",
+    "storage",
     "surface",
     "logs",
     "value",
@@ -76,6 +77,8 @@ EDGES = {
     "doctor/servers.py": "the network, the database, the clock, threads",
     "rehearse.py": "writes logs, a registry and runs",
     "exchange/imported.py": "reads and writes logs",
+    "logs/bucket_ledger.py": "writes joined logs and the state of a join to object storage, files",
+    "logs/files.py": "lists files and objects",
     "logs/inspection.py": "reads logs, writes the quarantine",
     "logs/intake.py": "reads decisions and events, the clock",
     "logs/ledger.py": "writes joined logs and the state of a join",
@@ -134,6 +137,8 @@ EDGES = {
     "serving/stream_reader.py": "Redis",
     "serving/streams.py": "Redis, threads, the clock, the environment",
     "serving/spool.py": "writes decisions, threads, the clock",
+    "storage/copies.py": "object storage, folders on disk",
+    "storage/objects.py": "object storage, files, the environment",
     "sim/kuairand.py": "reads the user's download",
     "sim/kuairand_data.py": "reads the user's download",
     "sim/kuairand_fit.py": "torch",
@@ -152,7 +157,7 @@ EDGES = {
 }
 
 OUTSIDE_MODULES = re.compile(
-    r"(fcntl|ftplib|glob|http|httpx|mmap|multiprocessing|os|prometheus_client|psycopg|ray|redis|requests|shutil|signal|smtplib|socket|sqlalchemy|sqlite3|ssl"
+    r"(fcntl|ftplib|glob|http|httpx|mmap|multiprocessing|obstore|os|prometheus_client|psycopg|ray|redis|requests|shutil|signal|smtplib|socket|sqlalchemy|sqlite3|ssl"
     r"|subprocess|sys|tempfile|threading|time|torch|tomllib|urllib\.request|uvicorn)(\.|\Z)"
 )
 OUTSIDE_CALLS = re.compile(

@@ -33,6 +33,7 @@ from paretune.commands.join import join
 from paretune.commands.ledger import ledger
 from paretune.commands.migrate import migrate
 from paretune.commands.monitor import monitor
+from paretune.commands.on_disk import Command
 from paretune.commands.plan import plan
 from paretune.commands.plan_exploration import plan_exploration
 from paretune.commands.publish import publish
@@ -118,7 +119,7 @@ COMMANDS = (
     version,
 )  # in the order of the journey
 for command in COMMANDS:
-    app.command(command.__name__.strip("_").replace("_", "-"))(command)
+    app.command(command.__name__.strip("_").replace("_", "-"), cls=Command)(command)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -24,7 +24,8 @@ from paretune.frontier.assemble import assemble_front
 from paretune.frontier.curve import lift_curve
 from paretune.frontier.evaluate import wants_lists, with_proposals
 from paretune.logs.checks import LogCheck
-from paretune.logs.parquet import day_name, log_days, log_files, scan_log
+from paretune.logs.files import log_files
+from paretune.logs.parquet import day_name, log_days, scan_log
 from paretune.logs.parts import has_candidates
 from paretune.logs.split import time_split
 from paretune.ports import Progress, ValueModel, part_of, silent
@@ -33,6 +34,7 @@ from paretune.report.archive import MODEL, publish_report, save_run
 from paretune.report.contents import Findings
 from paretune.scale.crew import LOCAL, Crew
 from paretune.seeds import stream
+from paretune.storage.place import Where
 from paretune.surface.contribution import head_contribution
 from paretune.value.bundle import load_model, save_model
 
@@ -48,7 +50,7 @@ class Window:
     hold_out: tuple[int, ...]
 
 
-def window(logs: Path, config: Config) -> Window:
+def window(logs: Where, config: Config) -> Window:
     """Return the time split of a log.
 
     Raises:
@@ -65,10 +67,10 @@ def is_run(folder: Path) -> bool:
     return (folder / FRONT).is_file()
 
 
-def files_taught(logs: Path, config: Config, days: tuple[int, ...]) -> bytes:
-    """Return, as JSON, a hash of the names, sizes and times of change of the files that may hold rows of some days."""
-    files = [file.path for file in log_files(logs, config) if file.day is None or file.day in days]
-    seen = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+def files_taught(logs: Where, config: Config, days: tuple[int, ...]) -> bytes:
+    """Return, as JSON, a hash of the names and stamps of the files that may hold rows of some days."""
+    files = [file for file in log_files(logs, config) if file.day is None or file.day in days]
+    seen = [(file.path.name, *file.stamp) for file in files]
     return json.dumps({"files": len(seen), "sha256": hashlib.sha256(json.dumps(seen).encode()).hexdigest()}).encode()
 
 
@@ -85,7 +87,7 @@ def with_model(config: Config, model: str | None) -> Config:
 
 
 def train_model(
-    logs: Path,
+    logs: Where,
     config: Config,
     folder: Path,
     *,
@@ -129,7 +131,7 @@ def origin_of(model: ValueModel) -> Any:
     return one.origin
 
 
-def earlier_model(folder: Path, logs: Path, config: Config, days: Window, *, seed: int) -> ValueModel | None:
+def earlier_model(folder: Path, logs: Where, config: Config, days: Window, *, seed: int) -> ValueModel | None:
     """Return the model of an earlier run where it was trained with this configuration and seed on these days of these files, else None."""
     try:
         model = load_model(folder)
@@ -141,7 +143,7 @@ def earlier_model(folder: Path, logs: Path, config: Config, days: Window, *, see
 
 
 def train_or_reuse(
-    logs: Path, config: Config, folder: Path, *, days: Window, seed: int = 0, crew: Crew = LOCAL, progress: Progress = silent
+    logs: Where, config: Config, folder: Path, *, days: Window, seed: int = 0, crew: Crew = LOCAL, progress: Progress = silent
 ) -> ValueModel:
     """Return the model in a folder where it was trained with this configuration and seed on these days of these files; else train it there.
 
@@ -174,7 +176,7 @@ def checked_bundle(folder: Path, config: Config, days: Window) -> ValueModel:
     return model
 
 
-def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Progress = silent) -> Anchor:
+def anchor_of(logs: Where, config: Config, *, days: tuple[int, ...], progress: Progress = silent) -> Anchor:
     """Return what production is worth, from the latest of the training days on, as many as give enough production rows (and candidates).
 
     Raises:
@@ -191,7 +193,7 @@ def anchor_of(logs: Path, config: Config, *, days: tuple[int, ...], progress: Pr
     return running.solve()
 
 
-def sample_candidates(logs: Path, config: Config, *, requests: int = SAMPLE_REQUESTS, progress: Progress = silent) -> tuple[Log, Floats]:
+def sample_candidates(logs: Where, config: Config, *, requests: int = SAMPLE_REQUESTS, progress: Progress = silent) -> tuple[Log, Floats]:
     """Return exploration rows with raw event counts as rewards, and their candidates' head scores (T, m) float32.
 
     Raises:
@@ -211,7 +213,7 @@ def sample_candidates(logs: Path, config: Config, *, requests: int = SAMPLE_REQU
     return log, log.candidates.scores.astype(np.float32)
 
 
-def refuse_unfit(check: LogCheck, logs: Path) -> None:
+def refuse_unfit(check: LogCheck, logs: Where) -> None:
     """Refuse a log that breaks a rule of severity error.
 
     Raises:
@@ -225,7 +227,7 @@ def refuse_unfit(check: LogCheck, logs: Path) -> None:
 
 
 def sweep_logs(
-    logs: Path,
+    logs: Where,
     config: Config,
     folder: Path,
     *,
@@ -283,12 +285,12 @@ def sweep_logs(
     return findings
 
 
-def contribution_of(logs: Path, config: Config) -> Floats:
+def contribution_of(logs: Where, config: Config) -> Floats:
     """Return each head's share of utility (m,) under the static weights, from a sample of logged candidates."""
     return head_contribution(sample_candidates(logs, config)[1], config.surface.build().static)
 
 
-def held_out_rows(logs: Path, config: Config, days: Window, progress: Progress = silent) -> Iterator[Log]:
+def held_out_rows(logs: Where, config: Config, days: Window, progress: Progress = silent) -> Iterator[Log]:
     """Return the rows of the held-out days, with candidates where the estimator reads them."""
     listed = wants_lists(config) and has_candidates(logs, config)
     return scan_log(logs, config, days=days.hold_out, candidates=listed, progress=lambda share, _: progress(share, "sweeping"))

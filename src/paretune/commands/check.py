@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from paretune.commands.output import (
     show_json,
     show_report_table,
 )
+from paretune.storage.place import where
 
 if TYPE_CHECKING:
     from paretune.logs.checks import LogCheck
@@ -32,8 +33,12 @@ def check(
     logs: LogsArgument,
     *,
     config: ConfigOption = CONFIG,
-    quarantine: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the bad rows there, with the rules they break.")] = None,
-    clean: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the good rows there: a log the other commands accept.")] = None,
+    quarantine: Annotated[
+        Any, typer.Option(parser=where, metavar="DIR", help="Write the bad rows there, with the rules they break; folder or URL.")
+    ] = None,
+    clean: Annotated[
+        Any, typer.Option(parser=where, metavar="DIR", help="Write the good rows there: a log the other commands accept; folder or URL.")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw rows per day and per action, as .png or .svg.")] = None,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
@@ -50,6 +55,7 @@ def check(
       paretune check logs/
       paretune check logs/ --quarantine bad/ --clean good/
       paretune check logs/ --picture check.png --json
+      paretune check s3://feed/logs --clean s3://feed/clean
       paretune check logs/ --engine ray --ray-address 10.0.0.4:6379
     """
     from paretune.progress import shown

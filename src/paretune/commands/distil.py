@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from paretune.config import Config
     from paretune.frontier.given import PolicyComparison
     from paretune.records import Log
+    from paretune.storage.place import Where
 
 ROWS = 20_000  # requests of the latest training days on which rules are fitted; more change no split worth having
 TREE, TABLE = "policy.json", "cohort_table.json"
@@ -92,7 +93,7 @@ def distil(
     say(f"wrote {folder / TREE} and {folder / TABLE}")
 
 
-def _latest(logs: Path, config: Config, days: tuple[int, ...]) -> Log:
+def _latest(logs: Where, config: Config, days: tuple[int, ...]) -> Log:
     """Return up to ROWS requests of the latest days."""
     from paretune.logs.parquet import scan_log
     from paretune.records import Log

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paretune.commands.output import JsonOption, remark, say, show_json
-from paretune.commands.picked import BundleOption, RunArgument, swept_configuration
+from paretune.commands.picked import BundleOption, swept_configuration
+from paretune.storage.place import where
 
 if TYPE_CHECKING:
     from paretune.frontier.front import Front
@@ -19,11 +20,12 @@ OPERATING = "operating.json"
 
 
 def export(
-    run: RunArgument,
+    run: Annotated[Any, typer.Argument(parser=where, metavar="RUN", help="Folder that `paretune sweep` wrote, or its URL.")],
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="Label of a pick, or name of a policy of the front.")] = "knee",
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="The bundle, replaced if there; by default RUN/bundle.")
+        Any,
+        typer.Option("--output", "-o", parser=where, metavar="DIR", help="The bundle, replaced if there; by default RUN/bundle."),
     ] = None,
     bundle: BundleOption = None,
     as_json: JsonOption = False,
@@ -39,8 +41,12 @@ def export(
       paretune export runs/latest knee --output bundles/knee
       paretune export runs/latest "alpha 0.5" --output bundles/half --json
     """
+    from paretune.storage.copies import fetched, kept
+    from paretune.value.bundle import SUMS
+
     folder = output or run / "bundle"
-    written, parity = exported(run, policy, folder, bundle=bundle)
+    with fetched(run) as swept, kept(folder, last=SUMS) as local:
+        written, parity = exported(swept, policy, local, bundle=bundle)
     if as_json:
         show_json({"folder": folder, "operating": written, "parity": parity})
         return

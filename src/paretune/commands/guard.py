@@ -11,6 +11,7 @@ import typer
 
 from paretune.commands.output import ConfigOption, JsonOption, MetricsOption, plain, remark, say, show_json
 from paretune.commands.registered import WHERE, RegistryOption, registry_at
+from paretune.storage.place import where
 
 if TYPE_CHECKING:
     from paretune.experiment.vigil import Look
@@ -20,11 +21,15 @@ UNSETTLED = 4  # exit code: it holds, stepped back, or cannot watch
 
 
 def guard(
-    logs: Annotated[Path, typer.Argument(metavar="LOGS", help="Joined log of what is served, with arms; fresh rows may be unripe.")],
+    logs: Annotated[
+        Any,
+        typer.Argument(parser=where, metavar="LOGS", help="Joined log of what is served, with arms; fresh rows may be unripe."),
+    ],
     *,
     registry: RegistryOption = WHERE,
     spool: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Spool of the decision service: fallbacks, lateness and silence are seen at once.")
+        Any,
+        typer.Option(parser=where, metavar="DIR", help="Spool of the decision service: fallbacks, lateness, silence."),
     ] = None,
     config: ConfigOption = Path("paretune.toml"),
     ramp_to: Annotated[float, typer.Option(min=0, max=100, help="Ramp by itself, up to this per cent of users; 0 = never.")] = 0.0,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from paretune.monitor.headroom import Headroom
     from paretune.ports import Progress
     from paretune.records import Log
+    from paretune.storage.place import Where
 
 
 def headroom(
@@ -72,7 +73,7 @@ def headroom(
         say(found.sentence)
 
 
-def look(logs: Path, config: Config, *, smallest_error: float, progress: Progress) -> Headroom:
+def look(logs: Where, config: Config, *, smallest_error: float, progress: Progress) -> Headroom:
     """Return the head-room that production rows show.
 
     Raises:
@@ -102,12 +103,13 @@ def look(logs: Path, config: Config, *, smallest_error: float, progress: Progres
     return find_headroom(log.rewards, predicted, columns, user=log.user, objectives=names, smallest_error=smallest_error)
 
 
-def _predictions(logs: Path, config: Config, progress: Progress) -> Iterator[Log]:
+def _predictions(logs: Where, config: Config, progress: Progress) -> Iterator[Log]:
     """Yield the production rows whose list's prediction is known, without the features that make no segments."""
     import numpy as np
 
     from paretune.config import Features
-    from paretune.logs.parquet import file_schema, log_files, scan_log
+    from paretune.logs.files import log_files
+    from paretune.logs.parquet import file_schema, scan_log
     from paretune.logs.parts import has_candidates
     from paretune.monitor.predictions import with_predictions
 

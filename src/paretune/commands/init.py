@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paretune.commands.output import CONFIG, JsonOption, remark, say, show_json
+from paretune.storage.place import where
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from paretune.storage.place import Where
     from paretune.template import Column
 
 SAMPLE_ROWS = 1000
@@ -21,7 +23,9 @@ SAMPLE_ROWS = 1000
 def init(
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="YAML or JSON of your static weights, head: weight.")],
     *,
-    logs: Annotated[Path | None, typer.Option(metavar="DIR", help="Guess columns from the first Parquet file there, or a CSV.")] = None,
+    logs: Annotated[
+        Any, typer.Option(parser=where, metavar="DIR", help="Guess columns from the first Parquet file there, or a CSV; path or URL.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")] = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: JsonOption = False,
@@ -80,24 +84,30 @@ def read_weights(path: Path) -> dict[str, Any]:
     return content
 
 
-def sample_columns(logs: Path) -> list[Column]:
+def sample_columns(logs: Where) -> list[Column]:
     """Return the columns of the first Parquet file of a log, or of a CSV, as a sample of its rows shows them.
 
     Raises:
         LogError: no such file there, or it cannot be read.
     """
+    import io
+
     import polars as pl
 
     from paretune.errors import LogError
+    from paretune.storage.objects import answered, parquet_below, read_bytes, scanned
 
-    files = [logs] if logs.is_file() else sorted(file for file in logs.rglob("*.parquet") if not file.name.startswith((".", "_")))
+    alone = logs.is_file() if isinstance(logs, Path) else logs.name.endswith((".parquet", ".csv"))
+    files = [logs] if alone else [file for file in parquet_below(logs) if not file.name.startswith((".", "_"))]
     if not files:
         raise LogError(f"{logs} holds no Parquet file", hint="name the folder of the log, or leave out --logs")
     try:
-        if files[0].suffix == ".csv":  # to be brought in by `paretune import csv`
-            frame = pl.read_csv(files[0], n_rows=SAMPLE_ROWS, infer_schema_length=SAMPLE_ROWS, try_parse_dates=True)
+        if files[0].name.endswith(".csv"):  # to be brought in by `paretune import csv`
+            source = files[0] if isinstance(files[0], Path) else io.BytesIO(read_bytes(files[0]))
+            frame = pl.read_csv(source, n_rows=SAMPLE_ROWS, infer_schema_length=SAMPLE_ROWS, try_parse_dates=True)
         else:
-            frame = pl.scan_parquet(files[0], glob=False, hive_partitioning=False).head(SAMPLE_ROWS).collect()
+            with answered(files[0], "read"):
+                frame = scanned(files[0]).head(SAMPLE_ROWS).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise LogError(f"{files[0]} cannot be read: {error}", hint="name a folder with whole Parquet files, or a CSV") from error
     return [_column(series) for series in frame]

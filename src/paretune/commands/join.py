@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paretune.commands.output import CONFIG, ConfigOption, JsonOption, MetricsOption, configuration, plain, remark, say, show_json
+from paretune.storage.place import where
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 
 def join(
     decisions: Annotated[
-        str, typer.Argument(metavar="DECISIONS", help="Folder of the decision spool, or redis://HOST:PORT/DB?stream=NAME.")
+        str, typer.Argument(metavar="DECISIONS", help="Folder of the decision spool or its URL, or redis://HOST:PORT/DB?stream=NAME.")
     ],
-    events: Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet or NDJSON files: request_id, event, ts, item, count.")],
+    events: Annotated[
+        Any, typer.Argument(parser=where, metavar="EVENTS", help="Parquet or NDJSON files: request_id, event, ts, item, count.")
+    ],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="LOGS", help="The log; runs add to it.")] = Path("logs"),
+    output: Annotated[
+        Any, typer.Option("--output", "-o", parser=where, metavar="LOGS", help="The log, a folder or a URL; runs add to it.")
+    ] = Path("logs"),
     config: ConfigOption = CONFIG,
     settle: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Hours after the reward window before a row is written.")] = 1.0,
     immature: Annotated[bool, typer.Option("--immature", help="Write rows whose reward window is still open, too.")] = False,
@@ -44,6 +49,7 @@ def join(
       paretune join spool/ events/ -o logs/ --settle 6 --json
       paretune join spool/ events/ -o preview/ --immature
       paretune join redis://127.0.0.1:6379/0 events/ -o logs/
+      paretune join s3://feed/spool s3://feed/events -o s3://feed/logs
     """
     from paretune.errors import LogError
     from paretune.logs.intake import join_files
@@ -53,11 +59,11 @@ def join(
     now_us = None if now is None else round(now.replace(tzinfo=now.tzinfo or UTC).timestamp() * 1e6)
     how: dict[str, Any] = {"now_us": now_us, "settle_h": settle, "immature": immature}
     lost: Lost | None = None
-    if "://" in decisions:
+    if decisions.startswith(("redis://", "rediss://", "unix://")):
         run = lambda rows: join_files(rows, events, output, settings, **how)  # noqa: E731
         found, lost = _from_stream(decisions, run, settings, preview=immature)
     else:
-        found = join_files(Path(decisions), events, output, settings, **how)
+        found = join_files(where(decisions), events, output, settings, **how)
     if metrics is not None:
         write_join(metrics, found.decisions, found.events, adds_up=found.adds_up, lost=plain(lost) if lost else {})
     if as_json:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from paretune.monitor.window import Window
     from paretune.ports import Progress
     from paretune.records import Log
+    from paretune.storage.place import Where
 
 WEEK = 7
 REANCHORED = "model"  # the model for re-anchored weights, beside the page
@@ -137,7 +138,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def look(
-    logs: Path, config: Config, *, reference: str, current: str, model: Path | None, psi: float, progress: Progress
+    logs: Where, config: Config, *, reference: str, current: str, model: Path | None, psi: float, progress: Progress
 ) -> tuple[Drift, Calibration | None, str]:
     """Return what moved, how gains stand where a model was named, and which policy's gains.
 
@@ -230,9 +231,10 @@ def kept_reference(path: Path) -> Window:
         raise ArtefactError(f"{path} cannot be read: {error}", hint="take the reference window anew") from error
 
 
-def reader(logs: Path, config: Config, days: list[int], progress: Progress) -> Callable[[], Iterable[Log]]:
+def reader(logs: Where, config: Config, days: list[int], progress: Progress) -> Callable[[], Iterable[Log]]:
     """Return what reads some days of a log in batches, with candidates and predictions where the log has them."""
-    from paretune.logs.parquet import file_schema, log_files, scan_log
+    from paretune.logs.files import log_files
+    from paretune.logs.parquet import file_schema, scan_log
     from paretune.logs.parts import has_candidates
     from paretune.monitor.predictions import with_predictions
 
@@ -248,7 +250,7 @@ def reader(logs: Path, config: Config, days: list[int], progress: Progress) -> C
 
 
 def measured(
-    logs: Path, config: Config, folder: Path, reference: Window, *, now: list[int], known: list[int]
+    logs: Where, config: Config, folder: Path, reference: Window, *, now: list[int], known: list[int]
 ) -> tuple[tuple[Slope | None, Slope | None], Calibration | None, str, str]:
     """Return the slopes of gains before and now, how gains stand now, which policy's, and why they are not known where they are not.
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paretune.storage.place import Place, where
+
 if TYPE_CHECKING:
     from paretune.config import Config
     from paretune.report.tables import Table as ReportTable
@@ -25,7 +27,10 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Configuratio
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same result.")]
 LogsArgument = Annotated[
-    Path, typer.Argument(metavar="LOGS", help="Folder of day=YYYY-MM-DD folders, of Parquet files, or one Parquet file.")
+    Any,  # Where; typer knows no unions
+    typer.Argument(
+        parser=where, metavar="LOGS", help="Folder of day=YYYY-MM-DD folders, of Parquet files, or one Parquet file; path or URL."
+    ),
 ]
 MetricsOption = Annotated[
     Path | None, typer.Option("--metrics", metavar="FILE", help="Write NAME.prom for a node exporter's textfile collector, after each run.")
@@ -92,6 +97,8 @@ def plain(value: Any) -> Any:
     """Return records, arrays and paths as what JSON holds."""
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, Path | Place):
+        return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
@@ -100,7 +107,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    return value
 
 
 def configuration(path: Path) -> Config:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, named_options, say, show_json, show_report_table
+from paretune.storage.place import where
 
 if TYPE_CHECKING:
     from paretune.config import Config
     from paretune.explore.planner import Grid, Plan
     from paretune.explore.rates import TrafficSums
+    from paretune.storage.place import Where
 
 HOW_MUCH = ("config", "lift", "power", "traffic", "rates", "grid", "days", "estimator", "gain")  # of a plan; stage 2 has no use for them
 _PER_DAY = {"": 1.0, "/day": 1.0, "/d": 1.0, "/hour": 24.0, "/h": 24.0}
@@ -26,7 +28,7 @@ _PER_DAY = {"": 1.0, "/day": 1.0, "/d": 1.0, "/hour": 24.0, "/h": 24.0}
 
 def plan_exploration(
     context: typer.Context,
-    logs: Annotated[Path | None, typer.Argument(metavar="[LOGS]", help="A log to read rates, traffic and cost from.")] = None,
+    logs: Annotated[Any, typer.Argument(parser=where, metavar="[LOGS]", help="A log to read rates, traffic and cost from.")] = None,
     *,
     config: ConfigOption = CONFIG,
     lift: Annotated[float, typer.Option(help="Relative lift to resolve, in per cent.")] = 1.0,
@@ -113,7 +115,7 @@ def refuse_unused(context: typer.Context, stage2: Path | None) -> None:
         )
 
 
-def judge(logs: Path | None, run: Path, *, floor: float, share: float | None, output: Path | None, as_json: bool) -> None:
+def judge(logs: Where | None, run: Path, *, floor: float, share: float | None, output: Path | None, as_json: bool) -> None:
     """Print what stage 2 would be worth and would cost, by a run's model and family on the held-out days of a log.
 
     Raises:
@@ -157,7 +159,7 @@ def judge(logs: Path | None, run: Path, *, floor: float, share: float | None, ou
 
 def make_plan(
     settings: Config | None,
-    logs: Path | None,
+    logs: Where | None,
     *,
     given: dict[str, float],
     lift: float,
@@ -216,7 +218,7 @@ def make_plan(
     )
 
 
-def read_traffic(logs: Path, settings: Config) -> tuple[TrafficSums, float]:
+def read_traffic(logs: Where, settings: Config) -> tuple[TrafficSums, float]:
     """Return the sums of a log and its rows per day, a part of it at a time."""
     from paretune.errors import LogError
     from paretune.explore.rates import traffic_sums
@@ -288,7 +290,7 @@ def parse_grid(text: str) -> Grid:
     return Grid(tuple(int(part) for part in re.split(r"[x×*]", text.strip().lower())))
 
 
-def _swept_with(logs: Path | None, settings: Config | None) -> str:
+def _swept_with(logs: Where | None, settings: Config | None) -> str:
     """Return the estimator that a sweep of such a log would use, with the kernel's smaller gain where no other was measured."""
     from paretune.frontier.anchor import wants_replay
     from paretune.logs.parts import has_candidates

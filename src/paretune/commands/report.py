@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from paretune.commands.output import JsonOption, say, show_json
 from paretune.commands.sweep import RUN
+from paretune.storage.place import where
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `paretune sweep` wrote.")] = RUN,
+    run: Annotated[Any, typer.Argument(parser=where, metavar="RUN", help="Folder that `paretune sweep` wrote, or its URL.")] = RUN,
     *,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "paretune report",
     as_json: JsonOption = False,
@@ -24,11 +24,13 @@ def report(
       paretune report
       paretune report runs/monday --title "Home feed, week 12"
     """
-    from paretune.report.archive import FIGURES, load_run, publish_report
+    from paretune.report.archive import FIGURES, PAGE, load_run, publish_report
+    from paretune.storage.copies import kept
 
-    page = publish_report(load_run(run), run, title=title)
+    with kept(run, last=PAGE, there=True) as folder:
+        publish_report(load_run(folder), folder, title=title)
     if as_json:
-        show_json({"report": page, "figures": run / FIGURES})
+        show_json({"report": run / PAGE, "figures": run / FIGURES})
         return
-    say(f"report: {page}")
+    say(f"report: {run / PAGE}")
     say(f"pictures: {run / FIGURES}")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from paretune.ope.sessions import SessionOrder, Wald
     from paretune.ports import Progress
     from paretune.records import Floats, Log
+    from paretune.storage.place import Where
 
 
 def sessions(
@@ -81,7 +82,7 @@ def sessions(
 
 
 def horizons(
-    logs: Path, config: Config, output: Path, *, model: str | None, discount: float, seed: int, progress: Progress
+    logs: Where, config: Config, output: Path, *, model: str | None, discount: float, seed: int, progress: Progress
 ) -> tuple[Horizon, tuple[Wald, ...], float]:
     """Return the lifts on both rewards, the tests of carry-over, and the mean number of requests of a session.
 
@@ -141,7 +142,7 @@ class Outline:
     order: SessionOrder
 
 
-def _outline(logs: Path, config: Config, days: tuple[int, ...], progress: Progress) -> Outline:
+def _outline(logs: Where, config: Config, days: tuple[int, ...], progress: Progress) -> Outline:
     from paretune.config import Features
     from paretune.errors import DataError
     from paretune.logs.parquet import read_log
@@ -161,7 +162,7 @@ def _to_go(outline: Outline, discount: float) -> Floats:
     return reward_to_go(outline.log.rewards, outline.order, discount=discount)
 
 
-def _replaced(logs: Path, config: Config, days: tuple[int, ...], rewards: Floats) -> Iterator[Log]:
+def _replaced(logs: Where, config: Config, days: tuple[int, ...], rewards: Floats) -> Iterator[Log]:
     """Yield the log in parts, with other rewards in place of its own; the parts come in the order in which the outline was read."""
     from paretune.logs.parquet import scan_log
 

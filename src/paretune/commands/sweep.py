@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from paretune.commands.output import (
     show_report_table,
 )
 from paretune.commands.train import ModelOption
+from paretune.storage.place import where
 
 if TYPE_CHECKING:
     from paretune.frontier.front import Front
@@ -31,8 +33,10 @@ def sweep(
     logs: LogsArgument,
     *,
     config: ConfigOption = CONFIG,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = RUN,
-    bundle: Annotated[Path | None, typer.Option(metavar="DIR", help="A trained model; else the run's own is trained or reused.")] = None,
+    output: Annotated[Any, typer.Option("--output", "-o", parser=where, metavar="DIR", help="Folder of the run; a folder or a URL.")] = RUN,
+    bundle: Annotated[
+        Any, typer.Option(parser=where, metavar="DIR", help="A trained model, folder or URL; else the run's own is trained or reused.")
+    ] = None,
     model: ModelOption = None,
     halves: Annotated[bool, typer.Option("--halves", help="Choose on one half of the users, report on the other.")] = False,
     engine: EngineOption = "local",
@@ -52,18 +56,25 @@ def sweep(
       paretune sweep logs/
       paretune sweep logs/ --bundle runs/model --output runs/monday
       paretune sweep logs/ --halves --json
+      paretune sweep s3://feed/logs -o s3://feed/runs/monday
       paretune sweep logs/ --engine ray
     """
     from paretune.errors import GateError
+    from paretune.frontier.archive import FRONT
     from paretune.frontier.assemble import minimised_of
     from paretune.progress import shown
     from paretune.report.archive import PAGE
     from paretune.report.tables import guardrails_table, picks_table
     from paretune.run import sweep_logs
+    from paretune.storage.copies import fetched, kept
 
     settings = configuration(config)
-    with crew_of(engine, address=ray_address, workers=workers) as crew, shown("sweep") as progress:
-        found = sweep_logs(logs, settings, output, bundle=bundle, model=model, seed=seed, halves=halves, crew=crew, progress=progress)
+    with ExitStack() as stack:
+        trained = stack.enter_context(fetched(bundle)) if bundle else None
+        folder = stack.enter_context(kept(output, last=FRONT))
+        crew = stack.enter_context(crew_of(engine, address=ray_address, workers=workers))
+        progress = stack.enter_context(shown("sweep"))
+        found = sweep_logs(logs, settings, folder, bundle=trained, model=model, seed=seed, halves=halves, crew=crew, progress=progress)
     refusal = found.front.refusal
     if as_json:
         show_json({"run": output, "report": output / PAGE, **summary(found.front)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from paretune.commands.output import (
     show_json,
     show_report_table,
 )
+from paretune.storage.place import where
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="auto, best, replay, smooth, paper or ridge, in place of training.model.", metavar="KIND")
@@ -30,7 +31,9 @@ def train(
     logs: LogsArgument,
     *,
     config: ConfigOption = CONFIG,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write the model.")] = Path("runs/model"),
+    output: Annotated[
+        Any, typer.Option("--output", "-o", parser=where, metavar="DIR", help="Where to write the model; a folder or a URL.")
+    ] = Path("runs/model"),
     model: ModelOption = None,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
@@ -51,18 +54,21 @@ def train(
       paretune train logs/ --model ridge --output runs/ridge
       paretune train logs/ --model best
       paretune train logs/ --seed 1 --json
+      paretune train s3://feed/logs -o s3://feed/models/7
       paretune train logs/ --engine ray --workers 4
     """
     from paretune.logs.parquet import day_name
     from paretune.progress import shown
     from paretune.report.learning_tables import selection_table
     from paretune.run import origin_of, train_model, window
+    from paretune.storage.copies import kept
+    from paretune.value.bundle import SUMS
     from paretune.value.selection import as_losses, from_losses
 
     settings = configuration(config)
     days = window(logs, settings).train
-    with crew_of(engine, address=ray_address, workers=workers) as crew, shown("train") as progress:
-        fitted = train_model(logs, settings, output, days=days, model=model, seed=seed, crew=crew, progress=progress)
+    with kept(output, last=SUMS) as folder, crew_of(engine, address=ray_address, workers=workers) as crew, shown("train") as progress:
+        fitted = train_model(logs, settings, folder, days=days, model=model, seed=seed, crew=crew, progress=progress)
     origin, first, last = origin_of(fitted), day_name(days[0]), day_name(days[-1])
     judged = from_losses(origin.losses)
     losses = {name: loss for name, loss in origin.losses.items() if name not in as_losses(judged)}

@@ -9,8 +9,9 @@ from pathlib import Path
 from paretune.config import Config
 from paretune.doctor.finding import OK, WARNING, WRONG, Finding, failed
 from paretune.errors import LogError, ParetuneError
+from paretune.logs.files import LogFile, log_files
 from paretune.logs.layout import needed_columns
-from paretune.logs.parquet import LogFile, Wanted, batches, day_name, file_schema, log_files
+from paretune.logs.parquet import Wanted, batches, day_name, file_schema
 from paretune.logs.rules import judge, row_rules
 
 SAMPLE_ROWS = 1000  # of the first file and of the last

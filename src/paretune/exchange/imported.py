@@ -21,7 +21,8 @@ from paretune.exchange.drawn import asked_columns
 from paretune.exchange.judged import Calendar, has_days, judged
 from paretune.exchange.taken import LINE, REFUSED, TEXT, Taken
 from paretune.logs import decode, staging
-from paretune.logs.parquet import day_name, log_files, request_ids, write_part
+from paretune.logs.files import log_files
+from paretune.logs.parquet import day_name, request_ids, write_part
 from paretune.logs.rows import DAY
 from paretune.records import Bools, Ints
 

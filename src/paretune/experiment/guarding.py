@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -22,16 +21,18 @@ from paretune.experiment.sample_ratio import plan_shares, sample_ratio
 from paretune.experiment.service import DAY_US, logged, silence_in, spooled, watch_service
 from paretune.experiment.silence import Silence
 from paretune.experiment.users import Counted, Exposure, counted, exposure, total_of
-from paretune.logs.parquet import log_days, log_files, scan_log
+from paretune.logs.files import log_files
+from paretune.logs.parquet import log_days, scan_log
 from paretune.policy.plan import Arm, Plan
 from paretune.records import NO_TIME
+from paretune.storage.place import Where
 
 
 @dataclass
 class Memory:
     """What was counted of whole days, so that who looks every minute does not count everything again; of each day only the latest files."""
 
-    days: dict[int, tuple[tuple[tuple[str, int], ...], Counted]] = field(default_factory=dict)  # day -> its files with their times, counts
+    days: dict[int, tuple[tuple[tuple[str, int | str], ...], Counted]] = field(default_factory=dict)  # day -> its files, stamped; counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,14 @@ class StepSeen:
 
 
 def seen_of(
-    logs: Path,
+    logs: Where,
     config: Config,
     plan: Plan,
     *,
     since_us: int,
     now_us: int,
     ramps: Mapping[str, Ramp],
-    spool: Path | None = None,
+    spool: Where | None = None,
     memory: Memory | None = None,
 ) -> StepSeen:
     """Return what guardrails see of every policy arm of a plan.
@@ -149,7 +150,7 @@ def _split(exposed: Exposure, shares: Mapping[str, float], control: str, arm: Ar
 
 
 def rewards_between(
-    logs: Path, config: Config, since_us: int, *, until_us: int | None = None, memory: Memory | None = None
+    logs: Where, config: Config, since_us: int, *, until_us: int | None = None, memory: Memory | None = None
 ) -> Counted | None:
     """Return what users did since a moment, and until another where one is given; None where there is no row.
 
@@ -165,9 +166,9 @@ def rewards_between(
         LogError: the log cannot be read, or has no arms.
     """
     last_us = int(np.iinfo(np.int64).max) if until_us is None else until_us
-    by_day: dict[int | None, list[tuple[str, int]]] = {}
+    by_day: dict[int | None, list[tuple[str, int | str]]] = {}
     for file in log_files(logs, config) if memory is not None else ():
-        by_day.setdefault(file.day, []).append((str(file.path), file.path.stat().st_mtime_ns))
+        by_day.setdefault(file.day, []).append((str(file.path), file.stamp[1]))
     found = []
     for day in log_days(logs, config):
         begins, ends = day * DAY_US, (day + 1) * DAY_US
@@ -186,7 +187,7 @@ def rewards_between(
     return total_of(found) if found else None
 
 
-def _counted(logs: Path, config: Config, day: int, *, since_us: int, last_us: int) -> Iterator[Counted]:
+def _counted(logs: Where, config: Config, day: int, *, since_us: int, last_us: int) -> Iterator[Counted]:
     wanted = np.array([objective.direction == "maximise" for objective in config.objectives])
     plain = config.model_copy(update={"features": Features()})
     for log in scan_log(logs, plain, days=[day], arms=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -22,9 +21,11 @@ from paretune.experiment.readout import Design, Readout, read_out
 from paretune.experiment.sample_ratio import sample_ratio
 from paretune.experiment.users import NO_ARM, Counted, Exposure, Unit, counted, exposure, total_of
 from paretune.logs.decisions import ARM
-from paretune.logs.parquet import day_name, file_schema, log_days, log_files, scan_log
+from paretune.logs.files import log_files
+from paretune.logs.parquet import day_name, file_schema, log_days, scan_log
 from paretune.ports import Progress, silent
 from paretune.records import Ints
+from paretune.storage.place import Where
 
 STATIC, CONTROL = "static", "control"
 _EPOCH = date(1970, 1, 1)
@@ -44,7 +45,7 @@ class Asked:
     by_cohort: bool = False
 
 
-def read_test(logs: Path, config: Config, asked: Asked, *, progress: Progress = silent) -> tuple[Readout, Exposure]:
+def read_test(logs: Where, config: Config, asked: Asked, *, progress: Progress = silent) -> tuple[Readout, Exposure]:
     """Return the readout of a test, and the users that it rests on.
 
     Args:
@@ -142,7 +143,7 @@ def _day(word: str, known: Sequence[int]) -> int:
     return (date.fromisoformat(word.strip()) - _EPOCH).days
 
 
-def _counted(logs: Path, config: Config, days: Collection[int], *, arms: bool, progress: Progress) -> Counted:
+def _counted(logs: Where, config: Config, days: Collection[int], *, arms: bool, progress: Progress) -> Counted:
     wanted = np.array([objective.direction == "maximise" for objective in config.objectives])
     plain = config.model_copy(update={"features": Features()})
 
@@ -153,7 +154,7 @@ def _counted(logs: Path, config: Config, days: Collection[int], *, arms: bool, p
     return total_of(parts())
 
 
-def _earlier(logs: Path, config: Config, days: Sequence[int], *, arms: Sequence[str], progress: Progress) -> Counted:
+def _earlier(logs: Where, config: Config, days: Sequence[int], *, arms: Sequence[str], progress: Progress) -> Counted:
     """Return what users did before the test, over all arms.
 
     Raises:

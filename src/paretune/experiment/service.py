@@ -6,7 +6,7 @@ log, which is late, so that nothing is said of silence.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,11 @@ from paretune.experiment.moments import Moments, user_moments
 from paretune.experiment.sample_ratio import plan_shares
 from paretune.experiment.silence import Silence, silence_of
 from paretune.logs.decisions import ARM, ELAPSED
-from paretune.logs.parquet import log_files
+from paretune.logs.files import log_files
 from paretune.logs.schema import REASON_FALLBACK
 from paretune.policy.plan import Arm, Plan
+from paretune.storage.objects import answered, parquet_below, scanned
+from paretune.storage.place import Where
 
 DAY_US = 86_400_000_000
 FALLBACKS, LATE = "fallbacks", "late decisions"
@@ -79,13 +81,13 @@ def silence_in(decisions: pl.DataFrame, config: Config, plan: Plan, *, since_us:
     )
 
 
-def logged(logs: Path, config: Config, since_us: int) -> pl.DataFrame:
+def logged(logs: Where, config: Config, since_us: int) -> pl.DataFrame:
     """Return the decisions of a joined log since a moment, as `spooled` does."""
     files = [file.path for file in log_files(logs, config) if file.day is None or (file.day + 1) * DAY_US > since_us]
     return _told(files, config, since_us)
 
 
-def spooled(spool: Path, config: Config, since_us: int) -> pl.DataFrame:
+def spooled(spool: Where, config: Config, since_us: int) -> pl.DataFrame:
     """Return who was served by which arm, when, for which reason and how fast, since a moment: a row for each decision of a spool.
 
     Args:
@@ -93,10 +95,10 @@ def spooled(spool: Path, config: Config, since_us: int) -> pl.DataFrame:
         config: names of columns.
         since_us: microseconds since 1970.
     """
-    return _told(sorted(path for path in spool.rglob("*.parquet") if not path.name.startswith(".")), config, since_us)
+    return _told([file for file in parquet_below(spool) if not file.name.startswith(".")], config, since_us)
 
 
-def _told(files: list[Path], config: Config, since_us: int) -> pl.DataFrame:
+def _told(files: Sequence[Where], config: Config, since_us: int) -> pl.DataFrame:
     names = config.logs.columns
     schema: dict[str, pl.DataType] = {
         names.user: pl.String(),
@@ -107,11 +109,13 @@ def _told(files: list[Path], config: Config, since_us: int) -> pl.DataFrame:
     }
     parts = [pl.DataFrame(schema=schema)]
     for path in files:
-        known = pl.read_parquet_schema(path)
-        if not {names.user, ARM, names.ts, names.reason} <= set(known):
-            continue
-        columns = [
-            pl.col(name).cast(kind, strict=False) if name in known else pl.lit(None, kind).alias(name) for name, kind in schema.items()
-        ]
-        parts.append(pl.scan_parquet(path, glob=False).select(columns).filter(pl.col(names.ts).dt.epoch("us") >= since_us).collect())
+        with answered(path, "read"):
+            rows = scanned(path)
+            known = rows.collect_schema()
+            if not {names.user, ARM, names.ts, names.reason} <= set(known):
+                continue
+            columns = [
+                pl.col(name).cast(kind, strict=False) if name in known else pl.lit(None, kind).alias(name) for name, kind in schema.items()
+            ]
+            parts.append(rows.select(columns).filter(pl.col(names.ts).dt.epoch("us") >= since_us).collect())
     return pl.concat(parts)

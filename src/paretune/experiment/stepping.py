@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 
 from paretune.config import Config
 from paretune.errors import ConflictError
@@ -22,12 +21,13 @@ from paretune.policy.audit import AUTOMAT
 from paretune.policy.plan import Plan
 from paretune.policy.registry import Registry
 from paretune.policy.rows import Activation
+from paretune.storage.place import Where
 
 _ROUNDING = 1e-9
 
 
 def looked(
-    logs: Path, config: Config, registry: Registry, *, spool: Path | None, ramp_to: float, now_s: float, memory: Memory | None = None
+    logs: Where, config: Config, registry: Registry, *, spool: Where | None, ramp_to: float, now_s: float, memory: Memory | None = None
 ) -> tuple[Situation, int, Step]:
     """Return what is seen of the plan in force, the policy that would be ramped (0 = none), and what is to be done.
 

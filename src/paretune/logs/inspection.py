@@ -18,14 +18,17 @@ from paretune.config import Config
 from paretune.errors import ConfigError, LogError
 from paretune.logs import decode
 from paretune.logs.checks import LogCheck, Tally
+from paretune.logs.files import log_files
 from paretune.logs.findings import Findings, Place, conclude, summed, unique_rule
 from paretune.logs.layout import needed_columns
-from paretune.logs.parquet import Batch, Wanted, batches, day_name, file_schema, log_files, request_ids, write_part
+from paretune.logs.parquet import Batch, Wanted, batches, day_name, file_schema, request_ids, write_part
 from paretune.logs.parts import LogPart, file_parts, raw_rows
 from paretune.logs.repeats import Claims, repeated
 from paretune.logs.rules import Verdict, judge, row_rules
 from paretune.ports import Each, Progress, in_turn, part_of, silent
 from paretune.records import Ints
+from paretune.storage.objects import parquet_below
+from paretune.storage.place import Where, where
 
 BROKEN_RULES = "broken_rules"  # column added to quarantined rows: "rule:column, rule:column"
 _FIRST = 3  # rows of a part that it names
@@ -35,11 +38,11 @@ Judged = Callable[[Batch, Verdict], None]
 
 
 def check_log(
-    path: str | Path,
+    path: str | Where,
     config: Config,
     *,
-    quarantine: str | Path | None = None,
-    clean: str | Path | None = None,
+    quarantine: str | Where | None = None,
+    clean: str | Where | None = None,
     each: Each = in_turn,
     progress: Progress = silent,
 ) -> LogCheck:
@@ -63,8 +66,8 @@ def check_log(
     """
     for target in (quarantine, clean):
         if target is not None:
-            _refuse_used(Path(target), Path(path))
-    if quarantine is not None and clean is not None and Path(quarantine).resolve() == Path(clean).resolve():
+            _refuse_used(where(target), where(path))
+    if quarantine is not None and clean is not None and _resolved(where(quarantine)) == _resolved(where(clean)):
         raise ConfigError(f"{clean} would hold good rows and bad ones", hint="name two folders for --quarantine and --clean")
     unreadable, parts = survey(path, config)
     again, lost = _repeated_requests(parts, config, each, part_of(progress, 0, 0.1))
@@ -77,7 +80,7 @@ def check_log(
     return conclude(found, config, config.surface.build(), quarantined=found.bad if quarantine else 0)
 
 
-def survey(path: str | Path, config: Config) -> tuple[Findings, list[LogPart]]:
+def survey(path: str | Where, config: Config) -> tuple[Findings, list[LogPart]]:
     """Return which files of a log cannot be read, and the parts of those that can, in the order of days, files and rows.
 
     Raises:
@@ -185,7 +188,7 @@ def _claimed(part: LogPart, progress: Progress, *, config: Config, again: Ints) 
 
 
 def _checked(
-    part: LogPart, progress: Progress, *, config: Config, first: Claims, quarantine: str | Path | None, clean: str | Path | None
+    part: LogPart, progress: Progress, *, config: Config, first: Claims, quarantine: str | Where | None, clean: str | Where | None
 ) -> Findings:
     def write(batch: Batch, verdict: Verdict) -> None:
         _write(batch, verdict, part, config, quarantine=quarantine, clean=clean)
@@ -227,7 +230,7 @@ def _findings(batch: Batch, verdict: Verdict, part: LogPart, config: Config) -> 
 
 
 def _write(
-    batch: Batch, verdict: Verdict, source: LogPart, config: Config, *, quarantine: str | Path | None, clean: str | Path | None
+    batch: Batch, verdict: Verdict, source: LogPart, config: Config, *, quarantine: str | Where | None, clean: str | Where | None
 ) -> None:
     """Write the bad and the good rows of a batch, in files named for where they come from: a part that is read twice is written once."""
     day = batch.rows.facts["day"]
@@ -240,12 +243,16 @@ def _write(
             frame = frame.with_columns(pl.Series(BROKEN_RULES, labels, dtype=pl.String))
         for (value,), part in frame.with_columns(day.filter(pl.Series(mask)).alias("__day")).group_by("__day", maintain_order=True):
             name = "unknown" if value is None else day_name(int(str(value)))
-            folder = Path(target) / f"{config.logs.columns.day}={name}"
+            folder = where(target) / f"{config.logs.columns.day}={name}"
             write_part(folder, part.drop("__day").to_dict(), part=int(batch.position[0]), stem=f"part-{source.place:05d}")
 
 
-def _refuse_used(target: Path, log: Path) -> None:
-    if target.resolve() == log.resolve():
+def _refuse_used(target: Where, log: Where) -> None:
+    if _resolved(target) == _resolved(log):
         raise ConfigError(f"{target} is the log itself", hint="name another folder for --quarantine and --clean")
-    if target.is_dir() and next(target.rglob("*.parquet"), None) is not None:
+    if parquet_below(target):
         raise ConfigError(f"{target} already holds Parquet files", hint="name an empty folder, so that no earlier rows mix in")
+
+
+def _resolved(target: Where) -> Where:
+    return target.resolve() if isinstance(target, Path) else target

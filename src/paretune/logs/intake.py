@@ -6,6 +6,7 @@ the run with its name, and nothing of the run happened; lists come as lists or a
 
 from __future__ import annotations
 
+import io
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,11 +19,14 @@ import polars as pl
 from paretune.config import Config
 from paretune.errors import LogError
 from paretune.logs import decode
+from paretune.logs.bucket_ledger import checked_out
 from paretune.logs.decisions import conformed, decision_schema
 from paretune.logs.join import EVENT_SCHEMA, Clock, join, list_schema
 from paretune.logs.ledger import add_up, commit, opened, progress_of, written_ids
 from paretune.logs.parquet import ragged_binary
 from paretune.logs.schema import IDS_DTYPE, PER_ITEM
+from paretune.storage.objects import listed, read_bytes
+from paretune.storage.place import Place, Where
 
 LISTS = "candidates"  # name of the event that brings lists
 _DAY_US = 86_400_000_000
@@ -40,9 +44,9 @@ class JoinReport:
 
 
 def join_files(
-    decisions: Path | pl.DataFrame,
-    events: Path,
-    output: Path,
+    decisions: Where | pl.DataFrame,
+    events: Where,
+    output: Where,
     config: Config,
     *,
     now_us: int | None = None,
@@ -64,13 +68,17 @@ def join_files(
     Raises:
         LogError: a file cannot be read or written.
         ConfigError: another join is writing there.
+        ConflictError: another join wrote to object storage meanwhile.
+        UnreachableError: the storage does not answer.
     """
-    with opened(output) as place:
+    with checked_out(output) as folder, opened(folder) as place:
         before = progress_of(place, config)
-        asked, marks = _new_files(decisions, ("*.parquet",), before.read) if isinstance(decisions, Path) else ([], frozenset())
+        asked, marks = ([], frozenset()) if isinstance(decisions, pl.DataFrame) else _new_files(decisions, ("*.parquet",), before.read)
         told, event_marks = _new_files(events, ("**/*.parquet", "**/*.ndjson", "**/*.jsonl"), before.read)
         schema = decision_schema(config)
-        served = [conformed(_read(file), schema) for file in asked] if isinstance(decisions, Path) else [conformed(decisions, schema)]
+        served = (
+            [conformed(decisions, schema)] if isinstance(decisions, pl.DataFrame) else [conformed(_read(file), schema) for file in asked]
+        )
         frame = pl.concat([pl.DataFrame(schema=schema), *served])
         happened, lists, left_out = _events([_read(file) for file in told], config)
         clock = Clock(time.time_ns() // 1000 if now_us is None else now_us, settle_h, immature)
@@ -79,25 +87,51 @@ def join_files(
         first, last = (None, None) if days.is_empty() else (int(days.to_numpy().min()) - reach, int(days.to_numpy().max()) + 1)
         written = written_ids(output, config, first, last)
         joined = join(frame, happened, lists, before.held, written=written, config=config, clock=clock)
-        files = commit(output, config, before, joined, read=marks | event_marks)
+        files = commit(folder, config, before, joined, read=marks | event_marks)
     return JoinReport(_told(joined.decisions), _told(joined.events), left_out, files, add_up(joined.decisions, joined.events))
 
 
-def _new_files(folder: Path, patterns: Sequence[str], read: frozenset[str]) -> tuple[list[Path], frozenset[str]]:
+def _new_files(folder: Where, patterns: Sequence[str], read: frozenset[str]) -> tuple[list[Where], frozenset[str]]:
+    marks = _marks(folder, patterns) if isinstance(folder, Path) else _object_marks(folder, patterns)
+    new = [file for file in marks if marks[file] not in read]
+    return new, frozenset(marks[file] for file in new)
+
+
+def _marks(folder: Path, patterns: Sequence[str]) -> dict[Where, str]:
+    """Return the files of a folder, sorted, each with what says whether it was read."""
     if not folder.is_dir():
         raise LogError(f"no folder at {folder}", hint="name the folder that the spool, or the tracker, writes its files to")
     there = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     found = sorted(file for file in there if not file.name.startswith((".", "_")))
-    marks = {file: f"{file.absolute()}|{(stat := file.stat()).st_size}|{stat.st_mtime_ns}" for file in found}
-    new = [file for file in found if marks[file] not in read]
-    return new, frozenset(marks[file] for file in new)
+    return {file: f"{file.absolute()}|{(stat := file.stat()).st_size}|{stat.st_mtime_ns}" for file in found}
 
 
-def _read(file: Path) -> pl.DataFrame:
+def _object_marks(folder: Place, patterns: Sequence[str]) -> dict[Where, str]:
+    """Do the same on object storage, where an empty folder is none: a wrong name would look like users who did nothing."""
+    there = listed(folder)
+    if not there:
+        raise LogError(f"there is nothing at {folder}", hint="check the name; where nothing happened yet, put an empty object there")
+    found = [item for item in there if not item.place.name.startswith((".", "_"))]
+    wanted = [item for item in found if any(_fits(item.place.below(folder), pattern) for pattern in patterns)]
+    return {item.place: f"{item.place}|{item.size}|{item.tag}" for item in wanted}
+
+
+def _fits(parts: Sequence[str], pattern: str) -> bool:
+    deep, _, ending = pattern.rpartition("*")
+    return parts[-1].endswith(ending) and (len(parts) == 1 or bool(deep))
+
+
+def _read(file: Where) -> pl.DataFrame:
     try:
-        if file.suffix == ".parquet":
-            return pl.read_parquet(file, glob=False, hive_partitioning=False)
-        return pl.read_ndjson(file, infer_schema_length=None) if file.stat().st_size else pl.DataFrame()
+        source: Path | io.BytesIO
+        if isinstance(file, Path):
+            source, size = file, file.stat().st_size
+        else:
+            content = read_bytes(file)
+            source, size = io.BytesIO(content), len(content)
+        if file.name.endswith(".parquet"):
+            return pl.read_parquet(source, glob=False, hive_partitioning=False)
+        return pl.read_ndjson(source, infer_schema_length=None) if size else pl.DataFrame()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LogError(f"{file} cannot be read: {reason}", hint="write it whole (temporary name, then rename), or move it away") from error

@@ -21,8 +21,10 @@ from paretune.config import Config
 from paretune.errors import LogError
 from paretune.logs import staging
 from paretune.logs.decisions import conformed, decision_schema
+from paretune.logs.files import has_days, log_files
 from paretune.logs.join import EVENT_SCHEMA, REFUSED_SCHEMA, TAIL_SCHEMA, Held, Joined, list_schema
-from paretune.logs.parquet import day_name, log_files, request_ids, write_part
+from paretune.logs.parquet import day_name, request_ids, write_part
+from paretune.storage.place import Where
 
 PLACE = "_join"
 _DAY = "__day"
@@ -72,10 +74,10 @@ def progress_of(place: Path, config: Config) -> Progressed:
         ) from error
 
 
-def written_ids(output: Path, config: Config, first_day: int | None, last_day: int | None) -> pl.Series:
+def written_ids(output: Where, config: Config, first_day: int | None, last_day: int | None) -> pl.Series:
     """Return the request ids that the log has on these days (since 1970-01-01, both included), as text."""
     ids = [pl.Series("request_id", [], dtype=pl.String)]
-    if first_day is not None and last_day is not None and next(output.glob(f"{config.logs.columns.day}=*/*.parquet"), None) is not None:
+    if first_day is not None and last_day is not None and has_days(output, config):
         files = [file for file in log_files(output, config) if file.day is not None and first_day <= file.day <= last_day]
         ids += [request_ids(file, config).cast(pl.String).alias("request_id") for file in files]
     return pl.concat(ids)

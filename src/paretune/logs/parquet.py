@@ -6,6 +6,7 @@ that mean nothing, stop the reading with the file's name; a reader never sees a 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,32 +14,27 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
 
 from paretune.config import Config
 from paretune.errors import DataError, LogError
+from paretune.logs.files import LogFile, log_files
 from paretune.logs.layout import day_expression, needed_columns
 from paretune.logs.rows import DAY, ROW, Rows, decode_rows
 from paretune.logs.rules import judge, row_rules
 from paretune.logs.schema import REASON_EXPLORE
 from paretune.ports import Progress, silent
 from paretune.records import Floats, Ints, Log
+from paretune.storage.objects import answered, scanned, write
+from paretune.storage.place import Where, where
 from paretune.surface.heads import Surface
 
 BATCH_ROWS = 100_000
 _EPOCH = date(1970, 1, 1)
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
-
-
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """A Parquet file of a log."""
-
-    path: Path
-    day: int | None  # of its folder, days since 1970-01-01; None = the rows say it
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,44 +60,7 @@ class Wanted:
     days: tuple[int, ...] | None = None
 
 
-def log_files(path: str | Path, config: Config) -> list[LogFile]:
-    """Return the Parquet files of a log in the order of days and names.
-
-    Args:
-        path: a folder of `day=YYYY-MM-DD` folders, a folder of Parquet files, or one Parquet file.
-        config: names the day column, which is also the key of the day folders.
-
-    Raises:
-        LogError: nothing there, a day folder whose name is no date, or files deeper than the day folder.
-    """
-    path = Path(path)
-    key = f"{config.logs.columns.day}="
-    if path.is_file():
-        return [LogFile(path, _folder_day(path.absolute().parent, key))]
-    if not path.is_dir():
-        raise LogError(f"no log at {path}", hint="name a folder of day=YYYY-MM-DD folders, a folder of Parquet files, or a Parquet file")
-    found = [
-        LogFile(file, _folder_day(folder, key))
-        for folder in sorted(path.glob(f"{key}*"))
-        if folder.is_dir()
-        for file in _parquet_files(folder)
-    ]
-    found += [LogFile(file, _folder_day(path.absolute(), key)) for file in _parquet_files(path)]
-    deeper = sorted(file for folder in path.glob(f"{key}*") if folder.is_dir() for file in folder.glob("*/**/*.parquet"))
-    if deeper:
-        raise LogError(
-            f"{deeper[0]} lies deeper than its day folder, as do {len(deeper) - 1} more files",
-            hint=f"put the files of a day directly into {key}YYYY-MM-DD, so that none is overlooked",
-        )
-    if not found:
-        raise LogError(
-            f"{path} holds no Parquet files, and no {key}YYYY-MM-DD folders with any",
-            hint="name the folder that holds the day folders; the key of day folders is logs.columns.day in paretune.toml",
-        )
-    return sorted(found, key=lambda file: (file.day is None, file.day or 0, file.path.name))
-
-
-def log_days(path: str | Path, config: Config) -> list[int]:
+def log_days(path: str | Where, config: Config) -> list[int]:
     """Return the days of a log that have files (or rows, without day folders), increasing, as days since 1970-01-01.
 
     Args:
@@ -117,14 +76,14 @@ def log_days(path: str | Path, config: Config) -> list[int]:
             days.add(file.day)
             continue
         with named(file.path):
-            scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+            scan = scanned(file.path)
             day = day_expression(scan.collect_schema(), config, source=str(file.path))
             days |= set(scan.select(day.alias(DAY)).unique().collect()[DAY].drop_nulls().to_list())
     return sorted(days)
 
 
 def read_log(
-    path: str | Path,
+    path: str | Where,
     config: Config,
     *,
     candidates: bool = False,
@@ -159,7 +118,7 @@ def read_log(
 
 
 def scan_log(
-    path: str | Path,
+    path: str | Where,
     config: Config,
     *,
     candidates: bool = False,
@@ -229,7 +188,7 @@ def batches(
     """
     source, names = str(file.path), config.logs.columns
     schema, total = file_schema(file)
-    scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+    scan = scanned(file.path)
     columns = needed_columns(
         schema, config, source=source, candidates=wanted.candidates, labels=wanted.labels, predicted=wanted.predicted, arms=wanted.arms
     )
@@ -259,7 +218,7 @@ def file_schema(file: LogFile) -> tuple[pl.Schema, int]:
         LogError: the file is unreadable.
     """
     with named(file.path):
-        scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        scan = scanned(file.path)
         return scan.collect_schema(), int(scan.select(pl.len()).collect().item())
 
 
@@ -270,7 +229,7 @@ def request_ids(file: LogFile, config: Config, *, span: range | None = None) -> 
         LogError: the file is unreadable.
     """
     with named(file.path):
-        ids = pl.scan_parquet(file.path, glob=False, hive_partitioning=False).select(config.logs.columns.request_id)
+        ids = scanned(file.path).select(config.logs.columns.request_id)
         return (ids if span is None else ids.slice(span.start, len(span))).collect().to_series()
 
 
@@ -279,7 +238,7 @@ def day_name(day: int) -> str:
     return (_EPOCH + timedelta(days=int(day))).isoformat()
 
 
-def write_day(folder: str | Path, day: int, columns: Mapping[str, Any], *, part: int = 0) -> Path:
+def write_day(folder: str | Where, day: int, columns: Mapping[str, Any], *, part: int = 0) -> Where:
     """Write one partition file, `day=YYYY-MM-DD/part-N.parquet`, whole or not at all, and return its path.
 
     An existing file of the same day and part is replaced in one step.
@@ -293,35 +252,48 @@ def write_day(folder: str | Path, day: int, columns: Mapping[str, Any], *, part:
     Raises:
         LogError: columns differ in length, or the file cannot be written.
     """
-    return write_part(Path(folder) / f"day={day_name(day)}", columns, part=part)
+    return write_part(where(folder) / f"day={day_name(day)}", columns, part=part)
 
 
-def write_part(target: Path, columns: Mapping[str, Any], *, part: int, stem: str = "part") -> Path:
+def write_part(target: Where, columns: Mapping[str, Any], *, part: int, stem: str = "part") -> Where:
     """Write `part-N.parquet`, or another stem, into a folder as `write_day` does."""
     try:
         frame = pl.DataFrame({name: value if isinstance(value, pl.Series) else pl.Series(name, value) for name, value in columns.items()})
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise LogError(f"{target}: the columns make no table: {error}", hint="give every column the same number of rows") from error
     path = target / f"{stem}-{part}.parquet"
-    temporary = target / f".{path.name}.{os.getpid()}.tmp"
+    if isinstance(path, Path):
+        _write_on_disk(frame, path)
+    else:
+        content = io.BytesIO()
+        _write_parquet(frame, content)
+        write(path, content.getvalue())
+    return path
+
+
+def _write_parquet(frame: pl.DataFrame, file: IO[bytes]) -> None:
+    frame.write_parquet(file, compression="zstd", compression_level=1, row_group_size=65_536)
+
+
+def _write_on_disk(frame: pl.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                frame.write_parquet(file, compression="zstd", compression_level=1, row_group_size=65_536)
+                _write_parquet(frame, file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        descriptor = os.open(target, os.O_RDONLY)
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise LogError(f"{path} cannot be written: {error}", hint="check the free space and the rights of the folder") from error
-    return path
 
 
 def binary(array: Floats | Ints) -> pl.Series:
@@ -375,25 +347,12 @@ def _refuse_broken(batch: Batch, config: Config, surface: Surface) -> None:
     )
 
 
-def _parquet_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.parquet") if file.is_file() and not file.name.startswith((".", "_")))
-
-
-def _folder_day(folder: Path, key: str) -> int | None:
-    if not folder.name.startswith(key):
-        return None
-    text = folder.name.removeprefix(key)
-    try:
-        return (date.fromisoformat(text) - _EPOCH).days
-    except ValueError:
-        raise LogError(f"{folder}: {text!r} is no date", hint=f"name day folders {key}YYYY-MM-DD") from None
-
-
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Let what goes wrong inside be a LogError that names the file."""
+def named(path: Where) -> Iterator[None]:
+    """Let what goes wrong inside be a LogError that names the file; that a storage does not answer is no fault of the file."""
     try:
-        yield
+        with answered(path, "read"):
+            yield
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "the file is half-written or damaged: write it again (to a temporary name, then rename), or move it out of the log"

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from paretune.config import Config
-from paretune.logs.parquet import LogFile, Wanted, file_schema, log_files, named, sound_rows
+from paretune.logs.files import LogFile, log_files
+from paretune.logs.parquet import Wanted, file_schema, named, sound_rows
 from paretune.records import Ints, Log
+from paretune.storage.objects import scanned
+from paretune.storage.place import Where
 
 PART_ROWS = 500_000  # at most; a part is read in batches, so it may be larger than what fits
 
@@ -36,7 +38,7 @@ class LogPart:
         return range(self.first, self.first + self.rows)
 
 
-def log_parts(path: str | Path, config: Config, *, days: Collection[int] | None = None, rows: int = PART_ROWS) -> list[LogPart]:
+def log_parts(path: str | Where, config: Config, *, days: Collection[int] | None = None, rows: int = PART_ROWS) -> list[LogPart]:
     """Return the parts of a log, in the order of days, files and rows.
 
     Args:
@@ -62,7 +64,7 @@ def file_parts(file: LogFile, place: int, total: int, *, rows: int = PART_ROWS) 
     return [LogPart(file, place, start, stop - start) for start, stop in pairwise(cuts)]
 
 
-def log_share(path: str | Path, config: Config, *, days: Collection[int] | None, rank: int, size: int) -> list[LogPart]:
+def log_share(path: str | Where, config: Config, *, days: Collection[int] | None, rank: int, size: int) -> list[LogPart]:
     """Return the rank-th of `size` equal runs of rows of every file: shares hold each row once, and every share has rows of every day.
 
     Args:
@@ -80,7 +82,7 @@ def log_share(path: str | Path, config: Config, *, days: Collection[int] | None,
     return [LogPart(part.file, part.place, start, stop - start) for part, start, stop in cuts if stop > start]
 
 
-def has_candidates(path: str | Path, config: Config) -> bool:
+def has_candidates(path: str | Where, config: Config) -> bool:
     """Say whether the first file of a log has candidate columns."""
     schema, _ = file_schema(log_files(path, config)[0])
     names = config.logs.columns
@@ -116,5 +118,5 @@ def raw_rows(file: LogFile, position: Ints) -> pl.DataFrame:
     """
     with named(file.path):
         first = int(position[0])
-        scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        scan = scanned(file.path)
         return scan.slice(first, int(position[-1]) - first + 1).collect()[(position - first).tolist()]

@@ -19,6 +19,7 @@ from paretune.logs.inspection import check_log
 from paretune.logs.parquet import scan_log
 from paretune.logs.parts import has_candidates
 from paretune.ports import Progress, ValueModel, part_of, silent
+from paretune.storage.place import Where
 from paretune.value.lessons import training_log
 from paretune.value.train import fit
 
@@ -27,19 +28,19 @@ class Crew(Protocol):
     """Whoever does the passes; arguments and errors are those of the stages' own functions."""
 
     def check(
-        self, logs: Path, config: Config, *, quarantine: Path | None = None, clean: Path | None = None, progress: Progress = silent
+        self, logs: Where, config: Config, *, quarantine: Where | None = None, clean: Where | None = None, progress: Progress = silent
     ) -> LogCheck:
         """Return whether a log is fit to learn from; see `check_log`."""
         ...
 
     def fit(
-        self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
+        self, logs: Where, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
     ) -> ValueModel:
         """Return a model of some days; a fit that was killed goes on from its checkpoint, a folder; see `fit`."""
         ...
 
     def sums(
-        self, model: ValueModel, logs: Path, config: Config, *, days: tuple[int, ...], anchor: Anchor, progress: Progress = silent
+        self, model: ValueModel, logs: Where, config: Config, *, days: tuple[int, ...], anchor: Anchor, progress: Progress = silent
     ) -> SweepSums:
         """Return the sums of a sweep over some days, later than those that the model and the anchor saw; see `sweep_sums`."""
         ...
@@ -53,20 +54,20 @@ class ThisProcess:
         return "ThisProcess()"
 
     def check(
-        self, logs: Path, config: Config, *, quarantine: Path | None = None, clean: Path | None = None, progress: Progress = silent
+        self, logs: Where, config: Config, *, quarantine: Where | None = None, clean: Where | None = None, progress: Progress = silent
     ) -> LogCheck:
         """Return whether a log is fit to learn from."""
         return check_log(logs, config, quarantine=quarantine, clean=clean, progress=progress)
 
     def fit(
-        self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
+        self, logs: Where, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
     ) -> ValueModel:
         """Return a model of some days."""
         log = training_log(logs, config, days=days, progress=part_of(progress, 0, 0.2))
         return fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
 
     def sums(
-        self, model: ValueModel, logs: Path, config: Config, *, days: tuple[int, ...], anchor: Anchor, progress: Progress = silent
+        self, model: ValueModel, logs: Where, config: Config, *, days: tuple[int, ...], anchor: Anchor, progress: Progress = silent
     ) -> SweepSums:
         """Return the sums of a sweep over some days."""
         candidates = wants_lists(config) and has_candidates(logs, config)

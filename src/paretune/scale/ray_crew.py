@@ -20,6 +20,7 @@ from paretune.logs.parts import LogPart, has_candidates, log_parts, scan_part
 from paretune.ports import Progress, ValueModel, silent
 from paretune.scale.spread import Spread
 from paretune.scale.training import Lesson, train_together
+from paretune.storage.place import Where
 from paretune.value.bundle import model_files, model_of
 
 MOST_TRAINERS = 4  # where nobody says how many: a batch shared by more is too small to be worth the exchange of gradients
@@ -34,21 +35,21 @@ class RayCrew:
     tell: Callable[[str], None]  # told of lost workers
 
     def check(
-        self, logs: Path, config: Config, *, quarantine: Path | None = None, clean: Path | None = None, progress: Progress = silent
+        self, logs: Where, config: Config, *, quarantine: Where | None = None, clean: Where | None = None, progress: Progress = silent
     ) -> LogCheck:
         """Return whether a log is fit to learn from."""
         kept = [None if folder is None else folder.absolute() for folder in (quarantine, clean)]
         return check_log(logs.absolute(), config, quarantine=kept[0], clean=kept[1], each=self._spread(), progress=progress)
 
     def fit(
-        self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
+        self, logs: Where, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
     ) -> ValueModel:
         """Return a model of some days."""
         lesson = Lesson(logs.absolute(), config, days, seed, checkpoint.absolute())
         return train_together(lesson, workers=self.trainers, tell=self.tell, progress=progress)
 
     def sums(
-        self, model: ValueModel, logs: Path, config: Config, *, days: tuple[int, ...], anchor: Anchor, progress: Progress = silent
+        self, model: ValueModel, logs: Where, config: Config, *, days: tuple[int, ...], anchor: Anchor, progress: Progress = silent
     ) -> SweepSums:
         """Return the sums of a sweep over some days: those of the parts, added in the order of the parts."""
         logs = logs.absolute()

@@ -21,6 +21,7 @@ from paretune.extras import missing
 from paretune.ports import Progress, Team, ValueModel, part_of
 from paretune.scale.cluster import ray_module, refuse_other_release, release
 from paretune.scale.spread import LOSSES_SURVIVED, witnessed
+from paretune.storage.place import Where
 from paretune.value.bundle import model_files, model_of
 from paretune.value.lessons import training_log
 from paretune.value.train import fit
@@ -32,7 +33,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 class Lesson:
     """What every member is told."""
 
-    logs: Path  # as all machines see it
+    logs: Where  # as all machines see it
     config: Config
     days: tuple[int, ...]
     seed: int

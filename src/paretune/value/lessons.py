@@ -7,7 +7,6 @@ from as many others as it is distilled on; all rows elsewhere. A member of a tea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -17,10 +16,11 @@ from paretune.logs.parquet import day_name
 from paretune.logs.parts import LogPart, has_candidates, log_share, scan_part
 from paretune.ports import ALONE, Progress, Team, silent
 from paretune.records import Bools, Log
+from paretune.storage.place import Where
 from paretune.value.origin import PRODUCTION_PER_EXPLORED
 
 
-def training_log(path: str | Path, config: Config, *, days: tuple[int, ...], team: Team = ALONE, progress: Progress = silent) -> Log:
+def training_log(path: str | Where, config: Config, *, days: tuple[int, ...], team: Team = ALONE, progress: Progress = silent) -> Log:
     """Return the rows of some days from which `config.training.model` learns.
 
     Args:
