@@ -25,6 +25,8 @@ NEEDS = {  # code -> the extra that it needs
     "import paretune.scale.group": "train",
     "from paretune.policy.database import Database; Database('postgresql://nobody:secret@127.0.0.1/none')": "postgres",
     "from paretune.serving.streams import client_of, place_of; client_of(place_of('redis://:secret@127.0.0.1'))": "redis",
+    "from paretune.storage.objects import _obstore; _obstore('s3')": "s3",
+    "from paretune.storage.objects import _obstore; _obstore('gs')": "gcs",
 }
 BLOCKED = """
 import sys

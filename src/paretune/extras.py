@@ -43,6 +43,8 @@ EXTRAS = {
         Extra("fast", ("numba",), "compiled kernels for lists, hulls and pooling", "numpy computes the same, slower"),
         Extra("postgres", ("psycopg",), "a registry on PostgreSQL", "the registry is an SQLite file"),
         Extra("ray", ("ray",), "check, train and sweep on a cluster (--engine ray)", "one process reads the log"),
+        Extra("s3", ("obstore",), "logs and runs at s3:// URLs", "logs and runs lie on disk"),
+        Extra("gcs", ("obstore",), "logs and runs at gs:// URLs", "logs and runs lie on disk"),
         Extra("redis", ("redis",), "decisions logged to Redis Streams", "decisions are logged to Parquet files"),
     )
 }
