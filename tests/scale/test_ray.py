@@ -24,7 +24,10 @@ from paretune.scale.ray_crew import RayCrew
 from paretune.scale.spread import LOSSES_SURVIVED, WITNESS, Spread
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray warns itself of its own settings
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray warns itself of its own settings
+    pytest.mark.slow,  # on a machine that is busy with more than this, workers are lost without being killed
+]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bring_your_own_logs"
 TRAFFIC = runpy.run_path(str(EXAMPLE / "make_logs.py"))["day_of_traffic"]
