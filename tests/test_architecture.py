@@ -73,7 +73,9 @@ EDGES = {
     "logs/intake.py": "reads decisions and events, the clock",
     "logs/ledger.py": "writes joined logs and the state of a join",
     "logs/parquet.py": "reads and writes logs",
+    "logs/paged.py": "files, memory maps",
     "logs/parts.py": "reads logs",
+    "logs/stored.py": "files, memory maps",
     "logs/repeats.py": "temporary files",
     "policy/database.py": "the database, threads",
     "policy/migrations/": "the database",
@@ -127,7 +129,7 @@ EDGES = {
     "value/replay_net.py": "torch",
     "value/smooth_net.py": "torch",
     "value/trunk_net.py": "torch",
-    "value/train.py": "imports torch models when asked for one",
+    "value/train.py": "imports torch models when asked for one, empties scratch space",
 }
 
 OUTSIDE_MODULES = re.compile(

@@ -13,10 +13,12 @@ from paretune.cli import main
 from paretune.config import Config, load_config, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.logs.inspection import check_log
-from paretune.logs.parquet import log_days, read_log
+from paretune.logs.parquet import log_days, read_log, scan_log
+from paretune.records import Log
 from paretune.report.archive import load_run, save_run
 from paretune.report.contents import Findings, report_sections
 from paretune.run import Window, anchor_of, checked_bundle, earlier_model, sweep_logs, train_model, window
+from paretune.value.lessons import listed_parts
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_logs"
 COLUMNS = {"request_id": "impression_id", "user": "user_id", "cohort": "segment", "weights": "served_weights"}
@@ -189,7 +191,7 @@ def test_other_rows_with_candidates_are_read_too_but_not_more_than_four_for_each
         ]
         table.with_columns(*filled).write_parquet(file)
     assert run.production_listed(logs, config, days)
-    read = run.listed_rows(logs, config, days)
+    read = Log.concat(listed_parts(scan_log(logs, config, days=days, candidates=True)))
     explored_rows = int(read_log(logs, config, days=days).explored.sum())
     assert int(read.explored.sum()) == explored_rows
     assert len(read) == 5 * explored_rows

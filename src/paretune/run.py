@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from paretune.config import Config, parse_config
+from paretune.config import Config, Features, parse_config
 from paretune.errors import ArtefactError, ConfigError, LogError
 from paretune.frontier.anchor import ANCHOR_ROWS, Anchor, AnchorFit, wants_replay
 from paretune.frontier.archive import CURVE, FRONT
@@ -27,6 +27,7 @@ from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
 from paretune.logs.parquet import day_name, file_schema, log_days, log_files, read_log, scan_log
 from paretune.logs.split import time_split
+from paretune.logs.stored import store_log
 from paretune.ports import Progress, ValueModel, silent
 from paretune.records import Floats, Log
 from paretune.report.archive import MODEL, publish_report, save_run
@@ -34,7 +35,7 @@ from paretune.report.contents import Findings
 from paretune.seeds import stream
 from paretune.surface.contribution import head_contribution
 from paretune.value.bundle import load_model, save_model
-from paretune.value.origin import PRODUCTION_PER_EXPLORED
+from paretune.value.lessons import counted, listed_parts, taught_parts
 from paretune.value.train import fit
 
 SAMPLE_REQUESTS = 5000  # exploration rows whose candidates speak for the heads
@@ -72,18 +73,6 @@ def production_listed(logs: Path, config: Config, days: tuple[int, ...]) -> bool
     """Say whether rows that did not explore carry candidates, as the first part of a log tells."""
     first = next(scan_log(logs, config, days=days, candidates=True), None)
     return first is not None and first.candidates is not None and bool(((np.diff(first.candidates.offsets) > 0) & ~first.explored).any())
-
-
-def listed_rows(logs: Path, config: Config, days: tuple[int, ...], *, progress: Progress = silent) -> Log:
-    """Return the exploration rows of some days, and up to four times as many others with candidates, from which replay is distilled."""
-    parts, explored, others = [], 0, 0
-    for part in scan_log(logs, config, days=days, candidates=True, progress=progress):
-        explored += int(part.explored.sum())
-        listed = np.zeros(len(part), np.bool_) if part.candidates is None else np.diff(part.candidates.offsets) > 0
-        more = np.flatnonzero(listed & ~part.explored)[: max(0, PRODUCTION_PER_EXPLORED * explored - others)]
-        others += len(more)
-        parts.append(part.take(np.sort(np.concatenate([np.flatnonzero(part.explored), more]))))
-    return Log.concat(parts)
 
 
 def is_run(folder: Path) -> bool:
@@ -127,6 +116,9 @@ def train_model(
 ) -> ValueModel:
     """Train on some days of a log, save the model as `folder`, and return it; a killed run goes on from `folder`.checkpoint.
 
+    `smooth`, `replay` and `ridge` learn from disk: the rows that teach are put in `folder`.scratch, which is removed at the end, and never
+    are in memory together. What compares kinds, draws bootstraps of users or trains the paper's network reads the log into memory.
+
     Args:
         logs: of which the exploration rows teach.
         config: its [training] section says how.
@@ -140,21 +132,41 @@ def train_model(
         LogError: the log cannot be read.
         DataError: the days hold no exploration rows.
         ConfigError: no such kind.
+        ArtefactError: the disk has no room for the rows.
     """
     config = with_model(config, model)  # the artefact then says what it was asked to be
-    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    replayed = config.training.model in {"auto", "best", "replay"} and has_candidates(logs, config)
-    explored_only = replayed and config.training.model != "best"  # other kinds than replay learn from production rows too
-    reading = part_of(progress, 0, 0.2)
-    if explored_only and production_listed(logs, config, days):
-        log = listed_rows(logs, config, days, progress=reading)
-    else:
-        log = read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=reading)
-    fitted = fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
+    checkpoint, scratch = (folder.with_name(f"{folder.name}.{kind}") for kind in ("checkpoint", "scratch"))
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    try:
+        log = _rows_to_learn(logs, config, days, scratch / "log", part_of(progress, 0, 0.2))
+        fitted = fit(log, config, seed=seed, checkpoint=checkpoint, scratch=scratch, progress=part_of(progress, 0.2, 1))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     save_model(fitted, folder, extra={TAUGHT_BY: files_taught(logs, config, days)})  # type: ignore[arg-type]
     if checkpoint.is_dir():
         shutil.rmtree(checkpoint)
     return fitted
+
+
+def _rows_to_learn(logs: Path, config: Config, days: tuple[int, ...], folder: Path, progress: Progress) -> Log:
+    """Return the rows of some days from which a model may learn: on disk, or in memory where its kind needs them there."""
+    kind, bootstrapped = config.training.model, config.training.ensemble == "bootstrap"
+    replayed = kind in {"auto", "best", "replay"} and has_candidates(logs, config)
+    if kind in {"best", "paper"} or bootstrapped:
+        explored_only = replayed and kind != "best"  # other kinds than replay learn from production rows too
+        if explored_only and production_listed(logs, config, days):
+            return Log.concat(listed_parts(scan_log(logs, config, days=days, candidates=True, progress=progress)))
+        return read_log(logs, config, days=days, explored_only=explored_only, candidates=replayed, progress=progress)
+    if replayed and production_listed(logs, config, days):
+        parts = listed_parts(scan_log(logs, config, days=days, candidates=True, progress=progress))
+    elif replayed:
+        parts = scan_log(logs, config, days=days, explored_only=True, candidates=True, progress=progress)
+    else:
+        bare = config.model_copy(update={"features": Features()})  # counting reads ids and actions alone
+        explored, produced = counted(scan_log(logs, bare, days=days, progress=part_of(progress, 0, 0.3)))
+        parts = scan_log(logs, config, days=days, progress=part_of(progress, 0.3, 1))
+        parts = taught_parts(parts, explored=explored, produced=produced)
+    return store_log(parts, folder)
 
 
 def origin_of(model: ValueModel) -> Any:

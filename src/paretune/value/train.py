@@ -6,6 +6,7 @@ An edge: imports torch models only when one is asked for, and hands out checkpoi
 from __future__ import annotations
 
 import importlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ConfigError
+from paretune.logs.paged import Scratch
 from paretune.ports import Progress, ValueModel, silent
 from paretune.records import Log
 from paretune.seeds import stream
@@ -32,16 +34,24 @@ ENOUGH_LISTED = 0.5  # share of exploration rows with candidates from which 'aut
 
 
 def fit(
-    log: Log, config: Config, *, seed: int = 0, model: str | None = None, checkpoint: Path | None = None, progress: Progress = silent
+    log: Log,
+    config: Config,
+    *,
+    seed: int = 0,
+    model: str | None = None,
+    checkpoint: Path | None = None,
+    scratch: Path | None = None,
+    progress: Progress = silent,
 ) -> ValueModel:
     """Return a value model of the log's exploration rows.
 
     Args:
-        log: training rows; other rows than exploration may help some kinds.
+        log: training rows, in memory or on disk (`logs.stored`); other rows than exploration may help some kinds.
         config: its [training] section says how.
         seed: of initial weights and row order; the same seed and rows give the same model.
         model: a kind, in place of `training.model`; 'best' is the one with the lowest held-out R-loss, fitted again on all rows.
         checkpoint: folder for checkpoints; a killed run with the same log, settings and seed goes on from there.
+        scratch: folder for the large arrays of a fit, made and emptied again; by default they are in memory. The model is the same.
         progress: told of each epoch.
 
     Raises:
@@ -51,11 +61,13 @@ def fit(
     """
     kind = resolve(model or config.training.model, log, config)
     if kind != "best":
-        return _cautious(_members(kind, log, config, seed=seed, checkpoint=checkpoint, progress=progress), config)
+        return _cautious(_members(kind, log, config, seed=seed, checkpoint=checkpoint, scratch=scratch, progress=progress), config)
     judged = judge_kinds(log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 * share, doing))
-    best = _members(
-        judged[0].name, log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 + 0.3 * share, doing)
-    )
+
+    def told(share: float, doing: str) -> None:
+        progress(0.7 + 0.3 * share, doing)
+
+    best = _members(judged[0].name, log, config, seed=seed, checkpoint=checkpoint, scratch=scratch, progress=told)
     return _cautious(_with_losses(best, as_losses(judged)), config)
 
 
@@ -84,12 +96,14 @@ def judge_kinds(log: Log, config: Config, *, seed: int = 0, checkpoint: Path | N
             progress((i + share) / len(kinds), f"comparing: {doing}")
 
         folder = None if checkpoint is None else checkpoint / "comparison"
-        models[kind] = _members(kind, learning, single, seed=seed, checkpoint=folder, progress=told)
+        models[kind] = _members(kind, learning, single, seed=seed, checkpoint=folder, scratch=None, progress=told)
     expectation = fit_expectation(replace(learning, candidates=None).exploration(), config)
     return r_losses(models, judging, expectation, config, scale=relative_scale(learning))
 
 
-def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path | None, progress: Progress) -> ValueModel:
+def _members(
+    kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path | None, scratch: Path | None, progress: Progress
+) -> ValueModel:
     """Return the model of one kind, averaged over `training.seeds` of them, on the same rows or on bootstraps of the users."""
     if kind != "paper" and config.training.encoder == "transformer":
         raise ConfigError(
@@ -108,7 +122,10 @@ def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path
 
         folder = None if checkpoint is None else checkpoint / f"{kind}-{i}"
         rows = log.take(bootstrap_rows(log.user, seed=seed, member=i)) if config.training.ensemble == "bootstrap" else log
-        members.append(learn(rows, config, seed=member_seed, checkpoint=folder, progress=told))
+        place = {} if scratch is None or kind == "paper" else {"scratch": Scratch(scratch / f"{kind}-{i}")}  # the paper's reads in memory
+        members.append(learn(rows, config, seed=member_seed, checkpoint=folder, progress=told, **place))
+        if scratch is not None:
+            shutil.rmtree(scratch / f"{kind}-{i}", ignore_errors=True)
     return members[0] if n == 1 else Averaged(tuple(members))
 
 
