@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=1_000_000, help="leave out sizes above this many rows")
     args = parser.parse_args()
     sizes = (20_000, 50_000, 100_000) if args.quick else (50_000, 200_000, 1_000_000)
-    judged, fitted = (10_000, 30_000) if args.quick else (30_000, 80_000)
+    judged, fitted = 10_000 if args.quick else 30_000, 80_000
     kept = tuple(n for n in sizes if n <= args.largest)
     tasks = [("paper", seed, kept, KINDS) for seed in (SEEDS[:1] if args.quick else SEEDS)]
     tasks += [("demo", seed, sizes[1:2], KINDS[:3]) for seed in (SEEDS[:1] if args.quick else SEEDS)]

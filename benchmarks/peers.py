@@ -69,7 +69,7 @@ class Size:
     seeds: int
 
 
-FULL, QUICK = Size(200_000, 30_000, 80_000, 5), Size(100_000, 10_000, 30_000, 3)
+FULL, QUICK = Size(200_000, 30_000, 80_000, 5), Size(100_000, 10_000, 80_000, 3)
 
 
 def own(kind: str) -> Contestant:
@@ -200,6 +200,23 @@ def points_of(learned: Learned, world: World, truth: Floats, seed: int) -> Float
     return static_front(requests_with_truth(world, len(truth), seed=seed, purpose="judged", actions=every)[1])[1:]
 
 
+def done(tasks: dict[str, tuple[Any, ...]], *, jobs: int, keep: Path | None) -> dict[str, list[Row]]:
+    """Return the rows of each task, each in a process of its own."""
+    found: dict[str, list[Row]] = json.loads(keep.read_text(encoding="utf-8")) if keep and keep.exists() else {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(*task): name for name, task in tasks.items() if name not in found}
+        for each in as_completed(waiting):
+            found[waiting[each]] = each.result()
+            if keep:
+                keep.write_text(json.dumps(found), encoding="utf-8")
+    return {name: found[name] for name in tasks}
+
+
+def _order(task: str) -> tuple[int, str]:
+    world, what = task.split(" ")
+    return list(WORLDS).index(world), what
+
+
 def missing() -> list[str]:
     """Return whom nobody can ask here, and why."""
     wanted = PACKAGES | {"obp": "obp"}
@@ -227,6 +244,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder of the KuaiRand files; without it that world is skipped")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--keep", type=Path, help="also keep the rows here, world by world; those already there are not run again")
     parser.add_argument("--rows", type=int, help="exploration rows, in place of the size's own")
     parser.add_argument("--seeds", type=int, help="worlds of each kind, in place of the size's own")
     arguments = parser.parse_args()
@@ -236,22 +254,19 @@ def main() -> None:
     worlds = [world for world in WORLDS if world != "kuairand" or arguments.data is not None]
     skipped = [*missing(), *([] if "kuairand" in worlds else ["kuairand: no folder of the KuaiRand files was named with --data DIR"])]
     print("\n".join(f"skipped {each}" for each in skipped), flush=True)
-    rows: list[Row] = []
-    estimators: list[Row] = []
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(run_task, world, seed, size, arguments.data): rows for seed in SEEDS[: size.seeds] for world in worlds}
-        if importlib.util.find_spec("obp") is not None:
-            for world in worlds:
-                waiting[pool.submit(peers_obp.measured, world, WORLDS[world], SEEDS[-1] + 1, evaluated, arguments.data)] = estimators
-        for done in as_completed(waiting):
-            waiting[done] += done.result()
-    rows.sort(key=lambda row: list(WORLDS).index(row["world"]))
+    tasks = {f"{world} {seed}": (run_task, world, seed, size, arguments.data) for seed in SEEDS[: size.seeds] for world in worlds}
+    if importlib.util.find_spec("obp") is not None:
+        of = {world: (peers_obp.measured, world, WORLDS[world], SEEDS[-1] + 1, evaluated, arguments.data) for world in worlds}
+        tasks |= {f"{world} evaluation": task for world, task in of.items()}
+    found = done(tasks, jobs=arguments.jobs, keep=arguments.keep)
+    rows = [row for name in sorted(found, key=_order) for row in found[name] if "contestant" in row]
+    estimators = [row for name in sorted(found, key=_order) for row in found[name] if "estimator" in row]
     print("\n".join(lines(rows)))
-    found = figures(rows, estimators)
-    print(json.dumps(found, indent=1))
+    flat = figures(rows, estimators)
+    print(json.dumps(flat, indent=1))
     shown = list(tables(rows, estimators, skipped))
     arguments.json.write_text(
-        json.dumps({"figures": found, "tables": shown, "rows": rows, "estimators": estimators}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({"figures": flat, "tables": shown, "rows": rows, "estimators": estimators}, indent=1) + "\n", encoding="utf-8"
     )
 
 

@@ -6,7 +6,7 @@ the log loss there. The model that is kept is fitted again on all days, with as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,31 +42,30 @@ TRIED = tuple(Settings(leaves, columns, production) for production in (False, Tr
 
 def search(lesson: Lesson) -> Settings:
     """Return the settings with the least log loss on the last days."""
-    import lightgbm
-
     late, early = lesson.log.take(lesson.late), lesson.log.take(~lesson.late)
     produced = lesson.production.take(lesson.production.day < late.day.min())
-    judged, known, beside = (features(lesson, log) for log in (late, early, produced))
+    found: list[tuple[float, Settings]] = []
+    for production in dict.fromkeys(settings.production for settings in TRIED):
+        logs = [early, produced] if production else [early]
+        training = binned(lesson, logs)
+        judged = binned(lesson, [late], training)
+        found += [_tried(lesson, each, training, logs, judged, late) for each in TRIED if each.production == production]
+    return min(found, key=lambda each: each[0])[1]
 
-    def tried(settings: Settings) -> tuple[float, Settings]:
-        losses, trees = [], []
-        for j in range(lesson.log.rewards.shape[1]):
-            x, y = known, early.rewards[:, j].copy()
-            if settings.production:
-                x, y = np.concatenate([known, beside]), np.concatenate([y, produced.rewards[:, j]])
-            training = lightgbm.Dataset(x, y)
-            booster = lightgbm.train(
-                settings.parameters(lesson.seed),
-                training,
-                MOST_TREES,
-                valid_sets=[lightgbm.Dataset(judged, late.rewards[:, j].copy(), reference=training)],
-                callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
-            )
-            losses.append(booster.best_score["valid_0"]["binary_logloss"])
-            trees.append(max(booster.best_iteration, 1))
-        return sum(losses), Settings(settings.leaves, settings.columns, settings.production, tuple(trees))
 
-    return min((tried(settings) for settings in TRIED), key=lambda each: each[0])[1]
+def _tried(lesson: Lesson, settings: Settings, training: Any, logs: list[Log], judged: Any, late: Log) -> tuple[float, Settings]:
+    """Return the log loss on the last days, summed over objectives, and the settings with their best numbers of trees."""
+    import lightgbm
+
+    losses, trees = [], []
+    for j in range(late.rewards.shape[1]):
+        training.set_label(_rewards(logs, j))
+        judged.set_label(_rewards([late], j))
+        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+        booster = lightgbm.train(settings.parameters(lesson.seed), training, MOST_TREES, valid_sets=[judged], callbacks=[stop])
+        losses.append(booster.best_score["valid_0"]["binary_logloss"])
+        trees.append(max(booster.best_iteration, 1))
+    return sum(losses), replace(settings, trees=tuple(trees))
 
 
 def learn(lesson: Lesson, settings: Settings) -> Learned:
@@ -74,16 +73,28 @@ def learn(lesson: Lesson, settings: Settings) -> Learned:
     import lightgbm
 
     logs = [lesson.log, lesson.production] if settings.production else [lesson.log]
-    x = np.concatenate([features(lesson, log) for log in logs])
+    training = binned(lesson, logs)
     wide, coordinates = lesson.encoder.wide(lesson.judged), _coordinates(lesson)
     believed = np.empty((len(wide), len(coordinates), lesson.log.rewards.shape[1]), np.float32)
     for j, trees in enumerate(settings.trees):
-        training = lightgbm.Dataset(x, np.concatenate([log.rewards[:, j] for log in logs]))
+        training.set_label(_rewards(logs, j))
         booster = lightgbm.train(settings.parameters(lesson.seed), training, trees)
         for action, row in enumerate(coordinates):
             asked = np.concatenate([wide, np.broadcast_to(row, (len(wide), len(row)))], axis=1)
             believed[:, action, j] = booster.predict(asked, num_threads=1)
     return Learned(actions=swept(believed, lesson.level), chosen=str(settings))
+
+
+def binned(lesson: Lesson, logs: list[Log], reference: Any = None) -> Any:
+    """Return the rows of some logs in LightGBM's bins, once for all settings and objectives."""
+    import lightgbm
+
+    x = np.concatenate([features(lesson, log) for log in logs])
+    return lightgbm.Dataset(x, label=_rewards(logs, 0), reference=reference, params=ALWAYS).construct()
+
+
+def _rewards(logs: list[Log], objective: int) -> Floats:
+    return np.concatenate([log.rewards[:, objective] for log in logs])
 
 
 def features(lesson: Lesson, log: Log) -> Floats:

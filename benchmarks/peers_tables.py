@@ -144,7 +144,7 @@ def _evaluation_table(estimators: list[Row]) -> dict[str, Any]:
             lines.append([world, row["estimator"], f"{gain(row, base):.2f}", *spent])
     head = ["world", "estimator", "gain in squared error of the lift over obp's SNIPW", "CPU s of a sweep", "wall s", "MB above the data"]
     return {
-        "title": "Evaluation beside obp 0.4.1: the same logs of 100,000 exploration rows; a sweep of 25 policies with intervals",
+        "title": f"evaluation: logs of {estimators[0]['explored']:,} exploration rows; a sweep of 25 policies with intervals",
         "head": head,
         "rows": lines,
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from peers_lesson import Contestant, Learned, Lesson, squared_errors, swept
 
 RATES = (0.5, 0.1, 0.02)  # of which the first is its default
 KINDS = ("mtr", "dr")
-SEARCH_ROWS = 40_000  # at most; dr scores all 49 actions of every row
+SEARCH_ROWS = 30_000  # at most, the latest of the early days; dr scores all 49 actions of every row
+JUDGE_ROWS = 6_000  # at most, of the last days
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,13 @@ class Settings:
 
 def search(lesson: Lesson) -> Settings:
     """Return the settings with the least squared error on the last days: the rate by mtr, then the kind at that rate."""
-    early, late = np.flatnonzero(~lesson.late)[-SEARCH_ROWS:], np.flatnonzero(lesson.late)
+    early, late = np.flatnonzero(~lesson.late)[-SEARCH_ROWS:], np.flatnonzero(lesson.late)[:JUDGE_ROWS]
     with tempfile.TemporaryDirectory() as folder:
         texts = Texts(lesson, Path(folder))
         judged = texts.questions(texts.states(late))
         files = texts.lessons(early)
 
+        @cache
         def loss(settings: Settings) -> float:
             values = texts.values(files, judged, settings)
             logged = values[np.arange(len(late)), lesson.log.action[late] - 1]

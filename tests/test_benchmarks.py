@@ -1,5 +1,7 @@
 """The page of the benchmarks holds every benchmark, and whatever went wrong."""
 
+import importlib.metadata
+import importlib.util
 import json
 import re
 import subprocess
@@ -10,8 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
-sys.path.insert(0, str(FOLDER))
-import table  # noqa: E402  # a script's neighbour, as scripts import it
+
+
+def module(name):
+    """A script of the folder, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", FOLDER / f"{name}.py")
+    loaded = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+table = module("table")
 
 GOOD = '''"""How much is asked: python good.py."""
 import argparse, json, sys
@@ -41,6 +52,12 @@ def test_the_page_has_a_row_and_a_section_for_each_benchmark_of_the_folder():
     assert {"peers", "learners", "serving"} <= set(names)
     assert re.findall(r"^\| \[(\w+)\]", text, re.MULTILINE) == names
     assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == names
+
+
+def test_no_script_bears_the_name_of_a_library_that_another_script_would_then_import():
+    """A script's own folder comes first: numba imports `coverage` where there is one."""
+    libraries = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions()) | {"coverage"}
+    assert libraries & {file.stem for file in FOLDER.glob("*.py")} == set()
 
 
 @pytest.mark.parametrize("benchmark", table.benchmarks(), ids=lambda benchmark: benchmark.name)
