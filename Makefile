@@ -29,6 +29,7 @@ check: $(STAMP) ## format, lint, types and the fast tests; under a minute
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 	$(BIN)/pytest -m "not slow and not e2e" -n 2
 
 test: $(STAMP) ## all tests but the slow ones

@@ -71,20 +71,19 @@ CLIENT = ("Client", "AsyncClient", "Weights")  # of paretune.client
 
 def reference() -> str:
     """Return the page of the command line: one heading per command, and what its --help says at a fixed width."""
-    import click
     import typer
 
     from paretune.cli import EXIT_CODES, app
 
-    def block(context: click.Context) -> str:
+    def block(context: typer.Context) -> str:
         words = "\n".join(line.rstrip() for line in context.get_help().strip().splitlines())
         return f"```text\n{words}\n```\n"
 
     group = typer.main.get_command(app)
-    top = click.Context(group, info_name="paretune", terminal_width=78, **group.context_settings)
+    top = group.context_class(group, info_name="paretune", terminal_width=78, **group.context_settings)
     codes = "\n".join(f"| {code} | {meaning} | {', '.join(errors_of(code))} |" for code, meaning in EXIT_CODES.items())
     sections = [
-        f"## paretune {name}\n\n{block(click.Context(command, info_name=name, parent=top, **command.context_settings))}"
+        f"## paretune {name}\n\n{block(command.context_class(command, info_name=name, parent=top, **command.context_settings))}"
         for name, command in group.commands.items()
     ]
     return "\n".join([CLI_LEAD.format(codes=codes, shells=", ".join(SHELLS)), block(top), *sections])

@@ -133,3 +133,13 @@ def test_the_command_prints_the_table_and_the_path_of_the_report(
     assert "truth" in printed
     assert "online lift" in printed
     assert f"report: {tmp_path / 'run' / 'report.html'}" in printed
+
+
+def test_the_command_can_tell_its_result_to_a_program(
+    found: Demo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: found)
+    assert main(["demo", "--quick", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["report"] == str(found.report)
+    assert [arm["arm"] for arm in told["tested"]] == list(found.readout.arms)

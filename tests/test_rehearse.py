@@ -1,5 +1,6 @@
 """Operation in small: an incident is stepped back from, people release it, and nothing steps back without a reason."""
 
+import json
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -107,3 +108,17 @@ def test_the_whole_rehearsal_ends_in_a_page(tmp_path: Path) -> None:
     assert main(["rehearse", "--seed", "1", "-o", str(tmp_path)]) == 0
     assert "The incident was stepped back from after" in (tmp_path / "rehearsal.html").read_text(encoding="utf-8")
     assert (tmp_path / "paretune.db").exists()
+
+
+def test_the_command_can_tell_its_result_to_a_program(
+    eventful: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rehearsed(_: object, folder: Path, *__: object, **___: object) -> Rehearsal:
+        (folder / "paretune.db").touch()
+        return eventful
+
+    monkeypatch.setattr("paretune.rehearse.rehearse", rehearsed)
+    assert main(["rehearse", "-o", str(tmp_path), "--json"]) in {0, 4}
+    told = json.loads(capsys.readouterr().out)
+    assert told["sentence"] == eventful.sentence
+    assert Path(told["page"]).exists()

@@ -56,6 +56,7 @@ EXIT_CODES = {
     5: "unreachable",
     130: "interrupted",
 }
+INTERRUPTED = 130
 TRACEBACK = "PARETUNE_TRACEBACK"  # set in the environment, unexpected errors show where they come from
 
 app = typer.Typer(
@@ -124,13 +125,16 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         app(args=None if args is None else list(args), prog_name="paretune")
     except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
+        if code == INTERRUPTED:  # typer makes this of Ctrl-C, and says nothing
+            _tell("interrupted")
+        return code
     except ParetuneError as error:
         _tell(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         _tell("interrupted")
-        return 130
+        return INTERRUPTED
     except Exception as error:  # broad: the last place that can turn a fault into a message instead of a page of frames
         if os.environ.get(TRACEBACK):
             raise

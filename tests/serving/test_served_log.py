@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def test_served_spooled_and_joined_traffic_passes_check_with_the_world_s_rewards
     words = [str(tmp_path / "spool"), str(tmp_path / "events"), "-o", str(tmp_path / "logs"), "-c", str(tmp_path / "paretune.toml")]
     assert main(["join", *words, "--now", datetime(2026, 1, 4).isoformat()]) == 0
     assert f"written {total:,}" in capsys.readouterr().out
+    assert main(["join", *words, "--now", datetime(2026, 1, 4).isoformat(), "--json"]) == 0  # again: nothing is written twice
+    assert json.loads(capsys.readouterr().out)["decisions"]["written"] == 0
     assert main(["check", str(tmp_path / "logs"), "-c", str(tmp_path / "paretune.toml")]) == 0
     write_day(tmp_path / "direct", EPOCH_DAY, pl.concat(direct).with_columns(pl.col("user", "session").cast(pl.String)).to_dict())
     joined, wanted = (read_log(tmp_path / name, config, candidates=True) for name in ("logs", "direct"))
