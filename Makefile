@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-setup
 SOURCES := src tests benchmarks examples docs
-BENCHMARKS := $(sort $(filter-out benchmarks/attainable.py benchmarks/serving_%.py,$(wildcard benchmarks/*.py)))
+BENCH_STAMP := $(VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test slow bench docs clean
@@ -37,12 +37,16 @@ test: $(STAMP) ## all tests but the slow ones
 slow: $(STAMP) ## the tests that take minutes: interval coverage, long simulations
 	$(BIN)/pytest -m slow
 
-bench: $(STAMP) ## every benchmark, at its quick size; writes build/bench/NAME.json
-	@mkdir -p build/bench
-	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file --quick --json build/bench/$$(basename $$file .py).json; done
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,bench]"
+	touch $@
 
-docs: $(STAMP) ## the references docs/cli.md and docs/api.md, and a check of every internal link
+bench: $(BENCH_STAMP) ## every benchmark, at its quick size; rewrites benchmarks/README.md. KUAIRAND=DIR adds that world, ONLY="peers drift" runs some
+	$(BIN)/python benchmarks/every.py $(if $(KUAIRAND),--data $(KUAIRAND)) $(ONLY)
+
+docs: $(STAMP) ## the references docs/cli.md and docs/api.md, a check of every internal link, and the site in site/
 	$(BIN)/python docs/build.py
+	$(BIN)/python docs/site.py
 
 clean: ## remove what make made; the environment too
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)

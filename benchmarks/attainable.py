@@ -22,13 +22,14 @@ ALPHAS = np.concatenate([np.linspace(0, 0.4, 9)[:-1], np.linspace(0.4, 1, 121)])
 COMPONENTS = 12
 
 
-def requests_with_truth(world: World, n: int, *, seed: int, purpose: str) -> tuple[State, Floats]:
-    """Return the visible state of n fresh requests and the exact values (n, K, M) of every action."""
+def requests_with_truth(world: World, n: int, *, seed: int, purpose: str, actions: Floats | None = None) -> tuple[State, Floats]:
+    """Return the visible state of n fresh requests and the exact values (n, K, M) of the actions given, the surface's by default."""
+    actions = world.surface.actions if actions is None else actions
     states, values = [], []
     for i, start in enumerate(range(0, n, 20_000)):
         arrivals = world.arrive(min(20_000, n - start), day=i % 7, rng=stream(seed, purpose, i))
         states.append(arrivals.state)
-        values.append(exact_values(world, arrivals, world.surface.actions))
+        values.append(exact_values(world, arrivals, actions))
     return State.concat(states), np.concatenate(values)
 
 

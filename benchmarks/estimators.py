@@ -31,7 +31,7 @@ from paretune.ope.lift import AnchoredSums, anchored_lift, explored_sums, paper_
 from paretune.ope.pooled import PooledSums, pooled_sums
 from paretune.ope.pooling import ACTION, OVERLAP, Kernel, Likeness, action_likeness, kernel_coordinates, overlaps
 from paretune.ope.variate import Variate, variate_sums
-from paretune.records import PRODUCTION, Candidates, Floats, Ints, State
+from paretune.records import PRODUCTION, Bools, Candidates, Floats, Ints, State
 from paretune.seeds import stream
 from paretune.sim.response import exact_values, pool_candidates
 from paretune.sim.traffic import explore_uniformly, sessions, union_candidates
@@ -60,6 +60,7 @@ class Population:
     """Users with their requests, what is true of them, and what does not change between logs."""
 
     first: Ints  # (users + 1,) rows of user i are first[i]:first[i + 1]
+    features: Floats  # (n, D)
     true: Floats  # (n, K, M)
     chosen: Ints  # (n, P) action of each policy, the stand-in for production last
     expected: Floats  # (n, M) baseline m(s)
@@ -71,6 +72,17 @@ class Population:
         """Return (P, M) true relative lifts over production, and over the stand-in."""
         value = self.true[np.arange(len(self.true))[:, None], self.chosen].mean(axis=0)
         return value / self.true[:, PRODUCTION].mean(axis=0) - 1, value / value[-1] - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A simulated log."""
+
+    row: Ints  # (n,) request of the population
+    cluster: Ints  # (n,) bucket of its user
+    explored: Bools  # (n,)
+    action: Ints  # (n,)
+    rewards: Floats  # (n, M) float32
 
 
 def wide(state: State) -> Floats:
@@ -151,6 +163,7 @@ def populate(world: World, *, rows: int, train_rows: int, rng: np.random.Generat
     action = action_likeness(kernel_coordinates(world.surface), every, np.full(len(every), 1 / len(every)))
     return Population(
         first,
+        requests.features,
         requests.true,
         chosen,
         baseline.predict(requests.features),
@@ -160,8 +173,8 @@ def populate(world: World, *, rows: int, train_rows: int, rng: np.random.Generat
     )
 
 
-def draw_log(population: Population, users: int, rng: np.random.Generator) -> dict[str, AnchoredSums]:
-    """Return one simulated log as sums, per way of pooling."""
+def draw(population: Population, users: int, rng: np.random.Generator) -> Drawn:
+    """Return one simulated log of so many users, drawn with replacement."""
     drawn = rng.integers(0, len(population.first) - 1, users)
     length = np.diff(population.first)[drawn]
     begin = np.cumsum(length) - length
@@ -171,10 +184,16 @@ def draw_log(population: Population, users: int, rng: np.random.Generator) -> di
     n_actions, objectives = population.true.shape[1:]
     action = np.where(explored, rng.integers(1, n_actions, len(row)), PRODUCTION)
     rewards = (rng.random((len(row), objectives)) < population.true[row, action]).astype(np.float32)
-    e, p, a, where = row[explored], row[~explored], action[explored], cluster[explored]
-    expected, chosen, earned = population.expected[e], population.chosen[e], rewards[explored]
+    return Drawn(row, cluster, explored, action, rewards)
+
+
+def sums_of(population: Population, log: Drawn) -> dict[str, AnchoredSums]:
+    """Return one simulated log as sums, per way of pooling."""
+    explored, n_actions = log.explored, population.true.shape[1]
+    e, p, a, where = log.row[explored], log.row[~explored], log.action[explored], log.cluster[explored]
+    expected, chosen, earned = population.expected[e], population.chosen[e], log.rewards[explored]
     hits = explored_sums(earned, np.full(len(e), 1 / (n_actions - 1)), chosen == a[:, None], where, expected=expected)
-    produced = produced_sums(rewards[~explored], cluster[~explored], expected=population.expected[p])
+    produced = produced_sums(log.rewards[~explored], log.cluster[~explored], expected=population.expected[p])
 
     def pooled(kernel: Kernel, weight: Floats, minus: Floats) -> PooledSums:
         nothing = np.zeros(weight.shape[:2], np.float32)
@@ -219,7 +238,7 @@ def measure(world: World, *, logs: int, explored: int, rows: int, seed: int) -> 
     inside: dict[str, list[Floats]] = {}
     said: dict[str, list[Floats]] = {}
     for log in range(logs):
-        for name, estimate in estimates(draw_log(population, users, stream(seed, "log", log))).items():
+        for name, estimate in estimates(sums_of(population, draw(population, users, stream(seed, "log", log)))).items():
             truth = (over_stand_in if name == PAPER else over_production)[:ALPHAS]
             miss, spread = estimate.value[:ALPHAS] - truth, clustered_std_error(estimate.influence)[:ALPHAS]
             error.setdefault(name, []).append(miss)

@@ -50,6 +50,7 @@ TEST_DAYS = 14
 PAPER = Path(__file__).parents[1] / "examples" / "ledger" / "paper.csv"
 QUICK = Sizes(20_000, 10_000, 30_000, 30_000, 8_000, 6_000)
 FULL = Sizes()  # the demo's own
+TARGETS = {"offline_online_r": (">=", 0.9), "offline_online_slope": ("in", (0.8, 1.2))}  # over whole fronts
 
 
 @dataclass(frozen=True, slots=True)

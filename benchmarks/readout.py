@@ -46,6 +46,14 @@ BEFORE, TEST = 7, 14  # days
 LOOKS = 280
 POWER, LIFT = 0.8, 0.06
 ARMS = ("control", "first", "second")
+TARGETS = {
+    "false_alarm_fixed": ("<=", 0.05),
+    "false_alarm_peeking": ("<=", 0.05),
+    "coverage_sticky": ("in", (0.93, 0.97)),
+    "coverage_not_sticky": ("in", (0.93, 0.97)),
+    "sequences_hold_all": (">=", 0.95),
+    "power": ("in", (0.75, 0.85)),
+}
 
 
 @dataclass(frozen=True, slots=True)

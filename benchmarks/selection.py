@@ -54,6 +54,7 @@ KERNEL = Kernel(OVERLAP.name, (OVERLAP.rungs[OVERLAP.speaks],), 0)
 ROWS_PER_BLOCK = 1_024
 BINS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 FEWEST = 30  # picks in a bin before its frequency is compared
+TARGETS = {"overstatement_promising_400k": ("in", (-0.3, 0.3)), "calibration_gap": ("<=", 0.1)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from paretune.value.bundle import SUMS
 
 HEADS, STATIC = ("save", "p2p"), (91.6, 9.1)
 POSTGRES = os.environ.get("PARETUNE_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
+TARGETS = {"switch_poll_p99_ms": ("<=", 2000), "switch_push_p99_ms": ("<=", 200)}
 
 
 class TableScorer:

@@ -63,6 +63,7 @@ GROUPS = {  # every name of paretune.__all__, in the order in which one meets th
     "Learning": ("fit", "fit_anchor", "save_model", "load_model"),
     "Fronts": ("sweep", "sweep_logs", "Front", "save_front", "load_front"),
     "Serving": ("Runtime", "Request", "save_bundle", "load_bundle"),
+    "Exchange": ("from_obp", "to_obp"),
     "Simulated worlds": ("open_world",),
     "Errors": ("ParetuneError",),
 }

@@ -4,6 +4,7 @@
 with a link that leads nowhere is not built.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,38 +19,46 @@ STAGE = ROOT / "build" / "site"
 SITE = ROOT / "site"
 ELSEWHERE = "repository"  # folder of the site for linked files that are no page of docs/
 LINK = re.compile(r"(?P<open>!?\[[^\]]*\]\()(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?P<close>\))")
+INFO = re.compile(r"^(```\w+) [^\n]*$", re.MULTILINE)  # what only the tests of the pages read
 UNSEEN = {"*.py", "cli.json", "__pycache__"}
 
 NAVIGATION = [
     {"Start": ["index.md", "first-hour.md", "concepts.md", "faq.md"]},
     {"How to": ["howto/logs.md", "howto/heads.md", "howto/exploration.md", "howto/front.md"]},
     {"Serve": ["serving.md", "governance.md", "experiment.md", "monitoring.md", "exchange.md"]},
-    {"Operate": ["operations.md", "scale.md", "storage.md"]},
+    {"Operate": ["operations.md", "scale.md"]},
     {"Method": ["methods.md", "paper.md", "decisions.md"]},
     {"Reference": ["cli.md", "api.md"]},
 ]
 
 
-def staged(page: Path, target: Path) -> None:
-    """Write a page of docs/ to its place in the site's source, with links that lead out of docs/ led to copies."""
-    up = "../" * (len(target.relative_to(STAGE / "docs").parts) - 1)
+def place_of(file: Path) -> Path:
+    """Return where a file of the repository lies in the site's source."""
+    docs = ROOT / "docs"
+    return STAGE / "docs" / (file.relative_to(docs) if file.is_relative_to(docs) else Path(ELSEWHERE) / file.relative_to(ROOT))
+
+
+def staged(page: Path) -> None:
+    """Write a page to its place in the site's source, and with it what it links to outside docs/; folders are named, not linked."""
+    target = place_of(page)
 
     def led(found: re.Match[str]) -> str:
         goal = (page.parent / found["target"]).resolve()
-        if re.match(r"[a-z]+:", found["target"]) or not goal.exists() or goal.is_relative_to(ROOT / "docs"):
+        if re.match(r"[a-z]+:", found["target"]) or not goal.exists():
             return found[0]
-        inside = Path(ELSEWHERE) / goal.relative_to(ROOT)
-        if goal.is_dir():
-            inside /= "README.md"
-            goal /= "README.md"
-        copy = STAGE / "docs" / inside
-        if goal.is_file() and not copy.exists():
+        if goal.is_dir() and not (goal / "README.md").is_file():
+            return found["open"].removeprefix("!").removeprefix("[").removesuffix("](")
+        goal = goal / "README.md" if goal.is_dir() else goal
+        copy = place_of(goal)
+        if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            staged(goal, copy) if goal.suffix == ".md" else shutil.copy(goal, copy)
-        return f"{found['open']}{up}{inside.as_posix()}{found['anchor'] or ''}{found['close']}"
+            copy.touch()  # two pages may name each other
+            staged(goal) if goal.suffix == ".md" else shutil.copy(goal, copy)
+        return f"{found['open']}{Path(os.path.relpath(copy, target.parent)).as_posix()}{found['anchor'] or ''}{found['close']}"
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(LINK.sub(led, page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = INFO.sub(r"\1", page.read_text(encoding="utf-8"))
+    target.write_text(LINK.sub(led, text), encoding="utf-8")
 
 
 def stage() -> Path:
@@ -57,15 +66,14 @@ def stage() -> Path:
     shutil.rmtree(STAGE, ignore_errors=True)
     shutil.copytree(ROOT / "docs", STAGE / "docs", ignore=shutil.ignore_patterns(*UNSEEN))
     for page in sorted((ROOT / "docs").rglob("*.md")):
-        staged(page, STAGE / "docs" / page.relative_to(ROOT / "docs"))
-    there = [{title: pages} for part in NAVIGATION for title, pages in part.items()]
+        staged(page)
     settings = {
         "site_name": "paretune",
         "site_description": "Personal utility weights for multi-task rankers.",
         "docs_dir": "docs",
-        "site_dir": str(SITE),
+        "site_dir": "site",
         "use_directory_urls": False,
-        "nav": there,
+        "nav": NAVIGATION,
         "theme": {"font": False, "palette": [{"scheme": "default"}], "features": ["content.code.copy"]},
         "markdown_extensions": ["tables", "toc", "attr_list", "pymdownx.superfences"],
     }
@@ -120,6 +128,7 @@ def main() -> int:
     done = subprocess.run([sys.executable, "-m", "zensical", "build", "--config-file", str(settings)], cwd=STAGE, check=False)
     if done.returncode:
         return done.returncode
+    (STAGE / "site").rename(SITE)
     dead = dead_links(SITE)
     for link in dead:
         sys.stderr.write(f"dead link in {link}\n")

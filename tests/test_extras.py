@@ -13,7 +13,7 @@ from paretune.extras import EXTRAS, missing
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FOR_DEVELOPERS = {"dev", "docs"}
+FOR_DEVELOPERS = {"bench", "dev", "docs"}
 
 NEEDS = {  # code -> the extra that it needs
     "import paretune.value.replay_net": "train",

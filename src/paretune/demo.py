@@ -26,13 +26,13 @@ from paretune.errors import ConfigError
 from paretune.frontier.assemble import minimised_of
 from paretune.frontier.front import Front, Policy
 from paretune.frontier.references import MATCHED, describe
-from paretune.ports import Progress, ValueModel, silent
+from paretune.ports import Progress, ValueModel, part_of, silent
 from paretune.report.archive import FIGURES, MODEL, PAGE, save_run
 from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.diagnostics import WeightRange, engagement_figure, weight_range_figure
 from paretune.report.html import Section, save_figures, write_report
 from paretune.report.tables import MISSING, Outcome, Table, interval, percent, probability, signed, worded
-from paretune.run import part_of, sample_candidates, sweep_logs
+from paretune.run import sample_candidates, sweep_logs
 from paretune.sim.abtest import SUCCESSFUL, Readout, run_abtest
 from paretune.sim.lineup import Lineup, chooser, line_up
 from paretune.sim.traffic import write_logs

@@ -44,9 +44,15 @@ class Command:
                 yield str(value)
 
 
+@cache
+def the_program() -> Any:
+    """Return the command line, built once."""
+    return typer.main.get_command(app)
+
+
 def parsed(words: list[str]) -> Command:
     """Return what `paretune WORDS` would run; an option that is not there raises click's UsageError."""
-    group = typer.main.get_command(app)
+    group = the_program()
     context = group.make_context("paretune", list(words))
     name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])  # type: ignore[attr-defined]
     assert command is not None

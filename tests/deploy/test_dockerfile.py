@@ -37,7 +37,7 @@ def test_extras_exist_and_versions_are_those_of_the_tests() -> None:
     extras = set(re.findall(r"paretune\[([\w,]+)\]", install)[0].split(","))
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert extras <= known.keys()
-    assert {"postgres", "redis"} <= extras
+    assert {"postgres", "redis", "serve"} <= extras, "without ONNX Runtime no exported policy is served"
     assert "-c constraints.txt" in install
     assert "train" not in extras
 

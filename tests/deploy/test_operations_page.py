@@ -1,6 +1,7 @@
 """The operations guide: its commands run, its metrics are those that exist, its files are there."""
 
 import re
+import tomllib
 
 import pytest
 from asked import exported
@@ -29,6 +30,13 @@ def test_the_table_of_metrics_names_all_of_them_and_no_other() -> None:
     told = set(re.findall(r"`(paretune_\w+)`", table.replace("|", " ")))
     there = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exported()}
     assert told == there
+
+
+def test_what_it_installs_serves_an_exported_policy() -> None:
+    (extras,) = re.findall(r"pip install 'paretune\[([\w,]+)\]'", PAGE)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert "serve" in extras.split(",")
+    assert set(extras.split(",")) <= known.keys()
 
 
 def test_files_and_logins_that_it_names_exist() -> None:

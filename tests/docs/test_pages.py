@@ -1,6 +1,7 @@
 """Every command and every Python block of README, docs and examples runs as it stands, where its reader stands."""
 
 import os
+import runpy
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +17,13 @@ from paretune.sim.tested import PlayedArm, fixed, write_test
 from paretune.sim.traffic import write_logs
 
 GENERATED = {ROOT / "docs" / "cli.md", ROOT / "docs" / "api.md"}
+ELSEWHERE = {ROOT / "docs" / "exchange.md": ROOT / "tests" / "exchange" / "test_exchange_page.py"}  # pages with a walk of their own
 RECORDS = {ROOT / "CHANGELOG.md"}  # says what was; nobody types it
 PAGES = sorted(
     {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")}
 )
-WALKED = [
-    page for page in PAGES if page not in GENERATED | RECORDS and any(block.language in {"sh", "python"} for block in blocks_of(page))
-]
+ALONE = GENERATED | RECORDS | set(ELSEWHERE)
+WALKED = [page for page in PAGES if page not in ALONE and any(block.language in {"sh", "python"} for block in blocks_of(page))]
 
 
 def quick(config: Config) -> Config:
@@ -172,6 +173,25 @@ def test_a_walk_stops_at_a_command_that_fails(tmp_path: Path):
         Walk(tmp_path).command("paretune check nowhere", where="here", run=True)
 
 
+def test_a_page_that_is_walked_elsewhere_is_named_there():
+    for page, walk in ELSEWHERE.items():
+        assert page.name in walk.read_text(encoding="utf-8")
+
+
 def test_there_are_pages_to_walk_through():
     assert {ROOT / "README.md", ROOT / "docs" / "first-hour.md"} <= set(WALKED)
     assert main(["version", "--json"]) == 0
+
+
+def test_the_site_is_built_and_no_link_in_it_is_dead():
+    """`make docs`; the pages of the navigation are there."""
+    site = runpy.run_path(str(ROOT / "docs" / "site.py"))
+    assert site["main"]() == 0
+    pages = [page for part in site["NAVIGATION"] for chapter in part.values() for page in chapter]
+    assert all((ROOT / "site" / page).with_suffix(".html").is_file() for page in pages)
+    assert "no-run" not in (ROOT / "site" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_dead_link_of_the_site_is_found(tmp_path: Path):
+    (tmp_path / "index.html").write_text('<p id="here"><a href="#here"></a><a href="nowhere.html"></a></p>', encoding="utf-8")
+    assert runpy.run_path(str(ROOT / "docs" / "site.py"))["dead_links"](tmp_path) == ["index.html: nowhere.html"]

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bring_your_own_logs"
 TRAFFIC = runpy.run_path(str(EXAMPLE / "make_logs.py"))["day_of_traffic"]
-ROWS, DAYS, FILES = 200_000, 4, 5
+ROWS, DAYS, FILES = 200_000, 4, 2
 
 
 def processes_of(folder: str) -> list[str]:
@@ -117,14 +117,14 @@ def swept(cluster: int, shop: Path, bundle: Path) -> Path:
 
 
 @contextmanager
-def killing(work: str) -> Iterator[list[int]]:
-    """Kill the process that begins a piece of work first, once it has begun; give its number."""
+def killing(job: str, work: str) -> Iterator[list[int]]:
+    """Kill the process that begins a piece of work of a job first, once it has begun; give its number."""
     killed: list[int] = []
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.05) and not killed:
-            for actor in [a for a in ray.util.list_named_actors() if a.startswith(WITNESS)]:
+        while not over.wait(0.02) and not killed:
+            for actor in [a for a in ray.util.list_named_actors() if a.startswith(f"{WITNESS}-{job}-")]:
                 try:
                     witness = ray.get_actor(actor)
                     begun = [w for w in ray.get(witness.news.remote()).begun if work in w]
@@ -179,11 +179,11 @@ def test_a_worker_killed_in_the_middle_of_a_sweep_changes_nothing_but_a_warning(
     swept: Path, shop: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    with killing("day=2026-03-04/part-1") as killed:
+    with killing("swept", "day=2026-03-04/part-0") as killed:
         sweep("killed", bundle, *on_ray("--json"))
     told = capsys.readouterr()
     assert len(killed) == 1
-    assert "warning: a worker was lost with rows 0 to 9,999 of day=2026-03-04/part-1.parquet; it was done again" in told.err
+    assert "warning: a worker was lost with rows 0 to 24,999 of day=2026-03-04/part-0.parquet; it was done again" in told.err
     json.loads(told.out)  # and nothing else on standard output
     for name in ("front.json", "replicates.npy", "check.json"):
         assert (shop / "killed" / name).read_bytes() == (swept / name).read_bytes()
@@ -251,7 +251,7 @@ def test_a_team_on_the_cluster_learns_as_well_as_one_process_and_a_killed_member
     assert together["rows"] == origin_of(shop / "alone-0")["rows"]
     assert abs(together["losses"]["validation"] - np.mean(losses)) < max(4 * np.std(losses, ddof=1), 1e-3 * np.mean(losses))
     capsys.readouterr()
-    with killing("rank 1") as killed:
+    with killing("training", "rank 1") as killed:
         assert main(["train", "logs", "--model", "smooth", "-o", "team-killed", *on_ray("--json")]) == 0
     told = capsys.readouterr()
     assert len(killed) == 1

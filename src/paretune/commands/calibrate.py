@@ -36,12 +36,13 @@ def calibrate(
     from paretune.frontier.calibration import calibrate as calibration_of
     from paretune.frontier.calibration import policy_arms
     from paretune.logs.parquet import scan_log
+    from paretune.ports import part_of
     from paretune.progress import shown
     from paretune.report.archive import CONFIG, FIGURES, MODEL
     from paretune.report.html import save_figures
     from paretune.report.learning_figures import calibration_figure
     from paretune.report.learning_tables import calibration_table
-    from paretune.run import anchor_of, checked_bundle, part_of, window
+    from paretune.run import anchor_of, checked_bundle, window
 
     settings = swept_configuration(run / CONFIG)
     policy = picked_policy(load_front(run), pick)

@@ -36,10 +36,11 @@ def continuous(
     from paretune.frontier.assemble import minimised_of, signs_of
     from paretune.frontier.continuous import judge_continuous
     from paretune.logs.parquet import scan_log
+    from paretune.ports import part_of
     from paretune.progress import shown
     from paretune.report.archive import CONFIG, MODEL
     from paretune.report.learning_tables import continuous_table
-    from paretune.run import anchor_of, checked_bundle, part_of, window
+    from paretune.run import anchor_of, checked_bundle, window
     from paretune.seeds import stream
 
     settings, front = swept_configuration(run / CONFIG), load_front(run)

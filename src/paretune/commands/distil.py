@@ -48,10 +48,11 @@ def distil(
     from paretune.frontier.assemble import signs_of
     from paretune.frontier.given import compare, given_sums
     from paretune.frontier.sweep import choose
+    from paretune.ports import part_of
     from paretune.progress import shown
     from paretune.report.archive import CONFIG, MODEL
     from paretune.report.learning_tables import comparison_table
-    from paretune.run import anchor_of, checked_bundle, held_out_rows, part_of, window
+    from paretune.run import anchor_of, checked_bundle, held_out_rows, window
     from paretune.value.atomic import write_whole
     from paretune.value.distil import decide, grow_table, grow_tree, leaves
     from paretune.value.distil_json import described, policy_json

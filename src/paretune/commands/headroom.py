@@ -110,8 +110,8 @@ def _predictions(logs: Where, config: Config, progress: Progress) -> Iterator[Lo
     from paretune.config import Features
     from paretune.logs.files import log_files
     from paretune.logs.parquet import file_schema, scan_log
+    from paretune.logs.parts import has_candidates
     from paretune.monitor.predictions import with_predictions
-    from paretune.run import has_candidates
 
     schema, _ = file_schema(log_files(logs, config)[0])
     served = config.logs.columns.served_scores in schema

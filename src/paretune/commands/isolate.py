@@ -53,11 +53,12 @@ def isolate(
     """
     from paretune.frontier.evaluate import sweep_sums
     from paretune.frontier.isolation import isolate as compare
+    from paretune.ports import part_of
     from paretune.progress import shown
     from paretune.report.html import save_figures
     from paretune.report.learning_figures import isolation_figure
     from paretune.report.learning_tables import isolation_table
-    from paretune.run import anchor_of, held_out_rows, part_of, train_or_reuse, window, with_model
+    from paretune.run import anchor_of, held_out_rows, train_or_reuse, window, with_model
     from paretune.seeds import stream
     from paretune.value.feature_groups import EVERYTHING, feature_groups, only, with_groups
 

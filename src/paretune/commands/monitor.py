@@ -150,7 +150,7 @@ def look(
     from paretune.errors import ConfigError
     from paretune.logs.parquet import log_days
     from paretune.monitor.watch import take_reference, take_window, watched
-    from paretune.run import part_of
+    from paretune.ports import part_of
 
     days = log_days(logs, config)
     now, before = chosen(days, reference, current, train_days=config.evaluation.train_days)
@@ -235,8 +235,8 @@ def reader(logs: Where, config: Config, days: list[int], progress: Progress) -> 
     """Return what reads some days of a log in batches, with candidates and predictions where the log has them."""
     from paretune.logs.files import log_files
     from paretune.logs.parquet import file_schema, scan_log
+    from paretune.logs.parts import has_candidates
     from paretune.monitor.predictions import with_predictions
-    from paretune.run import has_candidates
 
     schema, _ = file_schema(log_files(logs, config)[0])
     listed, served = has_candidates(logs, config), config.logs.columns.served_scores in schema

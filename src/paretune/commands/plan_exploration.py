@@ -293,7 +293,7 @@ def parse_grid(text: str) -> Grid:
 def _swept_with(logs: Where | None, settings: Config | None) -> str:
     """Return the estimator that a sweep of such a log would use, with the kernel's smaller gain where no other was measured."""
     from paretune.frontier.anchor import wants_replay
-    from paretune.run import has_candidates
+    from paretune.logs.parts import has_candidates
 
     if settings is not None and settings.evaluation.estimator == "hit":
         return "hits"

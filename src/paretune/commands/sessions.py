@@ -94,8 +94,9 @@ def horizons(
     from paretune.frontier.evaluate import sweep_sums
     from paretune.frontier.horizon import compare_horizons
     from paretune.ope.sessions import carry_over
+    from paretune.ports import part_of
     from paretune.report.archive import MODEL
-    from paretune.run import anchor_of, part_of, train_or_reuse, window, with_model
+    from paretune.run import anchor_of, train_or_reuse, window, with_model
     from paretune.seeds import stream
     from paretune.surface.grid import log_coordinates, polynomial_basis
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from paretune.errors import ArtefactError, ConfigError
+from paretune.errors import ArtefactError
 from paretune.value.distil_json import FORMAT as TREE_FORMAT
 
 FORMAT = "paretune weights table 1"
@@ -161,17 +161,6 @@ def checked(table: WeightsTable, *, source: str = "weights table") -> WeightsTab
     if problem:
         raise ArtefactError(f"{source}: {problem}", hint="write it with `paretune convert`")
     return table
-
-
-def only_row(table: WeightsTable) -> tuple[float, ...]:
-    """Return the weights of a table that gives everybody the same.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    if len(table.rows) > 1:
-        raise ConfigError(f"the table has {len(table.rows)} rows of weights", hint="choose one of them")
-    return table.rows[0].weights
 
 
 def _leaves(node: Mapping[str, Any], heads: Sequence[str], passed: tuple[Condition, ...]) -> Iterator[Row]:

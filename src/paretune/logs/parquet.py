@@ -355,7 +355,5 @@ def named(path: Where) -> Iterator[None]:
             yield
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LogError(
-            f"{path} cannot be read as Parquet: {reason}",
-            hint="the file is half-written or damaged: write it again (to a temporary name, then rename), or move it out of the log",
-        ) from error
+        hint = "the file is half-written or damaged: write it again (to a temporary name, then rename), or move it out of the log"
+        raise LogError(f"{path} cannot be read as Parquet: {reason}", hint=hint) from error

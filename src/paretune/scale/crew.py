@@ -49,6 +49,10 @@ class Crew(Protocol):
 class ThisProcess:
     """Everything here, one batch of rows after the other."""
 
+    def __repr__(self) -> str:
+        """Return what the reference shows as the default."""
+        return "ThisProcess()"
+
     def check(
         self, logs: Where, config: Config, *, quarantine: Where | None = None, clean: Where | None = None, progress: Progress = silent
     ) -> LogCheck:

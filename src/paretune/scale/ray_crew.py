@@ -54,7 +54,7 @@ class RayCrew:
         """Return the sums of a sweep over some days: those of the parts, added in the order of the parts."""
         logs = logs.absolute()
         parts = log_parts(logs, config, days=days)
-        read = {"days": days, "candidates": wants_lists(config) and has_candidates(logs, config)}
+        read: dict[str, Any] = {"days": days, "candidates": wants_lists(config) and has_candidates(logs, config)}
         first = chain.from_iterable(scan_part(part, config, **read) for part in parts)
         evidence, _ = pooled_evidence(first, config, anchor=anchor)
         files = model_files(model)  # type: ignore[arg-type]

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from paretune.errors import ParetuneError
+from paretune.errors import ParetuneError, UnreachableError
 from paretune.ports import Progress, silent
 from paretune.scale.cluster import ray_module, refuse_other_release, release
 from paretune.scale.witness import Witness
 
-WITNESS = "paretune-witness-"  # first letters of the name under which a witness is found
+LOSSES_SURVIVED = 5  # of workers, with one part
+WITNESS = "paretune-witness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +41,22 @@ class Spread:
     tell: Callable[[str], None]  # told of lost workers
 
     def __call__(self, job: Callable[[Any, Progress], Any], parts: Sequence[Any], *, progress: Progress) -> Iterator[Any]:
-        """Yield what the job returns of each part, in the order of the parts."""
+        """Yield what the job returns of each part, in the order of the parts.
+
+        Raises:
+            UnreachableError: a part's worker was lost more often than a part survives.
+            ParetuneError: what the job raised.
+        """
         if not parts:
             return
         ray, data = ray_module(), _ray_data()
         work = ray.put(Work(job, tuple(parts), release()))
-        with witnessed(ray) as witness, _in_order(data):
+        with witnessed(ray, _name(job)) as witness, _in_order(data):
             rows = data.from_items([{"part": i} for i in range(len(parts))], override_num_blocks=len(parts))
-            done = rows.map(_do, fn_kwargs={"work": work, "witness": witness}, num_cpus=1, compute=data.TaskPoolStrategy(self.workers))
-            for row in done.iter_rows():
+            told = {"work": work, "witness": witness}
+            compute = data.TaskPoolStrategy(self.workers)
+            done = rows.map(_do, fn_kwargs=told, num_cpus=1, max_retries=LOSSES_SURVIVED, compute=compute)
+            for row in _until_lost(done.iter_rows(), ray):
                 index, result = int(row["part"]), row["result"]
                 if row["attempt"] > 1:
                     self.tell(f"a worker was lost with {named(parts[index])}; it was done again")
@@ -56,6 +64,17 @@ class Spread:
                     raise result
                 progress((index + 1) / len(parts), f"part {index + 1} of {len(parts)}")
                 yield result
+
+
+def _until_lost(rows: Iterator[Any], ray: Any) -> Iterator[Any]:
+    """Yield rows; losses that Ray gives up on become an error of ours."""
+    try:
+        yield from rows
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+        raise UnreachableError(
+            f"workers were lost with the same part of the log {LOSSES_SURVIVED + 1} times: {str(error).splitlines()[0]}",
+            hint="most often memory ran out: fewer --workers on a machine leave each more of it",
+        ) from error
 
 
 def named(part: Any) -> str:
@@ -66,10 +85,14 @@ def named(part: Any) -> str:
     return f"rows {part.first:,} to {part.first + rows - 1:,} of {file.path.parent.name}/{file.path.name}"
 
 
+def _name(job: Callable[..., Any]) -> str:
+    return str(getattr(getattr(job, "func", job), "__name__", "job")).strip("_")
+
+
 @contextmanager
-def witnessed(ray: Any) -> Iterator[Any]:
-    """Give a witness (see `Witness`) in a process of its own."""
-    actor = ray.remote(Witness).options(num_cpus=0, name=f"{WITNESS}{uuid.uuid4().hex}").remote()
+def witnessed(ray: Any, work: str) -> Iterator[Any]:
+    """Give a witness (see `Witness`) of some work, in a process of its own; it is found by its name, PREFIX-WORK-NUMBER."""
+    actor = ray.remote(Witness).options(num_cpus=0, name=f"{WITNESS}-{work}-{uuid.uuid4().hex}").remote()
     try:
         yield actor
     finally:

@@ -19,13 +19,12 @@ from paretune.config import Config
 from paretune.errors import ParetuneError, UnreachableError
 from paretune.ports import Progress, Team, ValueModel, part_of
 from paretune.scale.cluster import ray_module, refuse_other_release, release
-from paretune.scale.spread import witnessed
+from paretune.scale.spread import LOSSES_SURVIVED, witnessed
 from paretune.storage.place import Where
 from paretune.value.bundle import model_files, model_of
 from paretune.value.lessons import training_log
 from paretune.value.train import fit
 
-LOSSES_SURVIVED = 5  # of workers, in one fit
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -70,7 +69,7 @@ def train_together(lesson: Lesson, *, workers: int, tell: Callable[[str], None],
 
     storage = lesson.checkpoint.absolute()
     storage.mkdir(parents=True, exist_ok=True)
-    with witnessed(ray) as witness:
+    with witnessed(ray, "training") as witness:
         trainer = TorchTrainer(
             _take_part,
             train_loop_config={"lesson": lesson, "witness": witness},

@@ -67,7 +67,7 @@ def save_model(model: Storable, folder: str | Path, *, extra: Mapping[str, bytes
     Raises:
         ArtefactError: the model holds something that is not a plain array.
     """
-    write_folder(folder, model_files(model, extra=extra))
+    write_folder(Path(folder), model_files(model, extra=extra))
 
 
 def model_files(model: Storable, *, extra: Mapping[str, bytes] | None = None) -> dict[str, bytes]:

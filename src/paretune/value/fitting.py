@@ -329,9 +329,8 @@ def _average_gradients(module: nn.Module, rows: int, team: Team) -> None:
         return
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     own = torch.cat([torch.zeros_like(w).ravel() if w.grad is None else w.grad.ravel() for w in weights])
-    *summed, batch = torch.from_numpy(team.total(torch.cat([own * rows, own.new_tensor([rows])]).numpy())).split(
-        [*(w.numel() for w in weights), 1]
-    )
+    total = torch.from_numpy(team.total(torch.cat([own * rows, own.new_tensor([rows])]).numpy()))
+    *summed, batch = torch.split(total, [*(w.numel() for w in weights), 1])
     for weight, gradient in zip(weights, summed, strict=True):
         weight.grad = (gradient / batch).view_as(weight)
 

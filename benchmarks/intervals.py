@@ -1,4 +1,4 @@
-"""How often intervals and bands of the anchored lift hold the truth: python benchmarks/coverage.py [--quick] --json OUT.
+"""How often intervals and bands of the anchored lift hold the truth: python benchmarks/intervals.py [--quick] --json OUT.
 
 A population of users with all their requests is simulated once, with the exact value of every action. Each log then draws users from it
 with replacement (they are what a log samples), explores half of their requests uniformly, and draws clipped rewards from the exact values.
