@@ -23,6 +23,8 @@ NEEDS = {  # code -> the extra that it needs
     "import paretune.serving.onnx_scorer": "serve",
     "from paretune.scale.cluster import ray_module; ray_module()": "ray",
     "import paretune.scale.group": "train",
+    "from paretune.storage.objects import listed; from paretune.storage.place import where; listed(where('s3://feed/logs'))": "s3",
+    "from paretune.storage.objects import listed; from paretune.storage.place import where; listed(where('gs://feed/logs'))": "gcs",
     "from paretune.policy.database import Database; Database('postgresql://nobody:secret@127.0.0.1/none')": "postgres",
     "from paretune.serving.streams import client_of, place_of; client_of(place_of('redis://:secret@127.0.0.1'))": "redis",
 }

@@ -43,6 +43,8 @@ EXTRAS = {
         Extra("fast", ("numba",), "compiled kernels for lists, hulls and pooling", "numpy computes the same, slower"),
         Extra("postgres", ("psycopg",), "a registry on PostgreSQL", "the registry is an SQLite file"),
         Extra("ray", ("ray",), "check, train and sweep on a cluster (--engine ray)", "one process reads the log"),
+        Extra("s3", ("obstore",), "logs, runs and models on S3 (s3://)", "they lie on disk"),
+        Extra("gcs", ("obstore",), "logs, runs and models on Google Cloud Storage (gs://)", "they lie on disk"),
         Extra("redis", ("redis",), "decisions logged to Redis Streams", "decisions are logged to Parquet files"),
     )
 }

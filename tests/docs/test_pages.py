@@ -17,7 +17,10 @@ from paretune.sim.tested import PlayedArm, fixed, write_test
 from paretune.sim.traffic import write_logs
 
 GENERATED = {ROOT / "docs" / "cli.md", ROOT / "docs" / "api.md"}
-ELSEWHERE = {ROOT / "docs" / "exchange.md": ROOT / "tests" / "exchange" / "test_exchange_page.py"}  # pages with a walk of their own
+ELSEWHERE = {  # pages with a walk of their own
+    ROOT / "docs" / "exchange.md": ROOT / "tests" / "exchange" / "test_exchange_page.py",
+    ROOT / "docs" / "storage.md": ROOT / "tests" / "storage" / "test_storage_e2e.py",
+}
 RECORDS = {ROOT / "CHANGELOG.md"}  # says what was; nobody types it
 PAGES = sorted(
     {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")}

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from paretune.errors import ConfigError, ConflictError, LogError, MissingExtraError, ParetuneError, UnreachableError
+from paretune.errors import ConfigError, ConflictError, LogError, ParetuneError, UnreachableError
+from paretune.extras import missing
 from paretune.storage.place import Place, Where
 
 if TYPE_CHECKING:
@@ -263,6 +264,5 @@ def _obstore(scheme: str) -> Any:
         import obstore.exceptions
         import obstore.store
     except ImportError as error:
-        extra = _EXTRA[scheme]
-        raise MissingExtraError(f"{scheme}:// needs an optional part", hint=f'pip install "paretune[{extra}]"') from error
+        raise missing(_EXTRA[scheme], f"{scheme}://", error, otherwise="name a path on disk") from error
     return obstore
