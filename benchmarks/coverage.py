@@ -7,6 +7,9 @@ The family of 25 alphas is fixed beforehand on other traffic, as is the baseline
 
 from __future__ import annotations
 
+if __name__ not in {"__main__", "__mp_main__"}:  # numba asks for the package of this name, and finds this file beside other benchmarks
+    raise ImportError("benchmarks/coverage.py is a program, not the package coverage")
+
 import argparse
 import json
 import time

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -279,7 +280,10 @@ def measured(name: str, work: Path, *, rows: int, n_actions: int = 49, kind: str
         "--kind",
         kind,
     ]
-    done = subprocess.run([*order, *(["--listed"] if listed else [])], check=True, stdout=subprocess.PIPE, text=True)
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # that wait for each other spend CPU seconds on nothing
+    done = subprocess.run(
+        [*order, *(["--listed"] if listed else [])], check=True, stdout=subprocess.PIPE, text=True, env=os.environ | threads
+    )
     cost = Cost(**json.loads(done.stdout.splitlines()[-1]))
     spent = f"{cost.cpu_s:9.2f} s CPU {cost.wall_s:9.2f} s {cost.peak_gib:6.2f} GiB"
     notes = " ".join(f"{key}={value:.4g}" for key, value in cost.notes.items() if key != "listed")

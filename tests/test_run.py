@@ -19,7 +19,7 @@ from paretune.report.archive import load_run, save_run
 from paretune.report.contents import Findings, report_sections
 from paretune.run import Window, anchor_of, checked_bundle, earlier_model, sweep_logs, train_model, window
 from paretune.scale import crew
-from paretune.value.lessons import training_log
+from paretune.value.reading import training_log
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_logs"
 COLUMNS = {"request_id": "impression_id", "user": "user_id", "cohort": "segment", "weights": "served_weights"}
@@ -183,7 +183,7 @@ def test_other_rows_with_candidates_are_read_too_but_not_more_than_four_for_each
     config, logs = load_config("paretune.toml"), Path("logs")
     days = tuple(log_days(logs, config))
     explored_rows = int(read_log(logs, config, days=days).explored.sum())
-    assert len(training_log(logs, config, days=days)) == explored_rows
+    assert len(training_log(logs, config, tmp_path / "few", days=days)) == explored_rows
     for file in sorted(logs.rglob("*.parquet")):
         table, explored = pl.read_parquet(file, hive_partitioning=False), pl.col("reason") == "EXPLORE"
         some = table.filter(explored).head(1)
@@ -192,7 +192,7 @@ def test_other_rows_with_candidates_are_read_too_but_not_more_than_four_for_each
             for name in ("candidate_ids", "candidate_scores")
         ]
         table.with_columns(*filled).write_parquet(file)
-    read = training_log(logs, config, days=days)
+    read = training_log(logs, config, tmp_path / "more", days=days)
     assert int(read.explored.sum()) == explored_rows
     assert len(read) == 5 * explored_rows
     assert read.candidates is not None
@@ -202,7 +202,7 @@ def test_other_rows_with_candidates_are_read_too_but_not_more_than_four_for_each
     monkeypatch.setattr(run, "save_model", lambda *_, **__: None)
     train_model(logs, config, tmp_path / "model", days=days)
     assert read_by == [len(read)]
-    shares = together(3, lambda team: training_log(logs, config, days=days, team=team))
+    shares = together(3, lambda team: training_log(logs, config, tmp_path / f"share-{team.rank}", days=days, team=team))
     everybody = np.concatenate([part.request for part in shares])
     assert len(np.unique(everybody)) == len(everybody)  # no row is read twice
     assert sum(int(part.explored.sum()) for part in shares) == explored_rows

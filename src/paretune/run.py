@@ -31,7 +31,7 @@ from paretune.ports import Progress, ValueModel, part_of, silent
 from paretune.records import Floats, Log
 from paretune.report.archive import MODEL, publish_report, save_run
 from paretune.report.contents import Findings
-from paretune.scale.crew import LOCAL, Crew
+from paretune.scale.crew import LOCAL, Crew, checkpoint_of
 from paretune.seeds import stream
 from paretune.surface.contribution import head_contribution
 from paretune.value.bundle import load_model, save_model
@@ -97,6 +97,9 @@ def train_model(
 ) -> ValueModel:
     """Train on some days of a log, save the model as `folder`, and return it; a killed run goes on from `folder`.checkpoint.
 
+    `smooth`, `replay` and `ridge` learn from disk: the rows that teach are put in `folder`.scratch, which is removed at the end, and never
+    are in memory together. What compares kinds, draws bootstraps of users or trains the paper's network reads the log into memory.
+
     Args:
         logs: of which the exploration rows teach.
         config: its [training] section says how.
@@ -111,13 +114,12 @@ def train_model(
         LogError: the log cannot be read.
         DataError: the days hold no exploration rows.
         ConfigError: no such kind.
+        ArtefactError: the disk has no room for the rows.
     """
     config = with_model(config, model)  # the artefact then says what it was asked to be
-    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    fitted = crew.fit(logs, config, days=days, seed=seed, checkpoint=checkpoint, progress=progress)
+    fitted = crew.fit(logs, config, days=days, seed=seed, folder=folder, progress=progress)
     save_model(fitted, folder, extra={TAUGHT_BY: files_taught(logs, config, days)})  # type: ignore[arg-type]
-    if checkpoint.is_dir():
-        shutil.rmtree(checkpoint)
+    shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
     return fitted
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from paretune.errors import DataError
 from paretune.value.features import Encoder
 from paretune.value.fitting import Recipe, arrays_of, fit_network, held_out_users, seeded
-from paretune.value.origin import training_rows
+from paretune.value.lessons import training_rows
 from paretune.value.paper_net import Sizes, fit_paper
 from paretune.value.ridge import fit_ridge
 from paretune.value.selection import clustered_mean, fit_expectation, relative_scale

@@ -8,7 +8,7 @@ from paretune.errors import ConfigError, DataError
 from paretune.records import Candidates
 from paretune.value.bundle import load_model
 from paretune.value.ensemble import Averaged
-from paretune.value.origin import training_rows
+from paretune.value.lessons import training_rows
 from paretune.value.ridge import fit_ridge
 from paretune.value.train import fit, resolve
 

@@ -20,7 +20,7 @@ from paretune.surface.lists import list_values, top_lists
 from paretune.value.features import Encoder
 
 ANCHOR_ROWS = 200_000  # production rows are plenty for m(s): the lift is unbiased for any m
-ROWS_SCORED = 16_384  # at a time, of 49 actions; bounds the (n, K, M) values
+ROWS_SCORED = 16_384  # at a time, of up to 200 actions; bounds the (n, K, M) values
 MOST_COHORTS = 8  # kept apart; the sums grow with their number
 
 
@@ -41,8 +41,8 @@ class Anchor:
 
 
 def rows_scored(actions: int) -> int:
-    """Return how many rows are scored at a time: ROWS_SCORED of the paper's grid, fewer of larger ones."""
-    return max(256, min(ROWS_SCORED, ROWS_SCORED * 50 // actions))
+    """Return how many rows are scored at a time: ROWS_SCORED of small grids, fewer of large ones."""
+    return max(256, min(ROWS_SCORED, ROWS_SCORED * 200 // actions))
 
 
 def wants_replay(config: Config) -> bool:

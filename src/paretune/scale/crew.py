@@ -1,12 +1,13 @@
 """Who does the passes over a whole log: checking it, learning from it, sweeping it.
 
-An edge: reads logs, by way of the stages. The rule: whoever does them, the check and the sums of a sweep are the same but for the order in
-which numbers are added, and a model is as good but for the noise of seeds; what follows from the sums (bands, picks, the report) is made
+An edge: reads logs, removes scratch folders. The rule: whoever does them, the check and the sums of a sweep are the same but for the order
+in which numbers are added, and a model is as good but for the noise of seeds; what follows from the sums (bands, picks, the report) is made
 in one place, by the process that asked.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +20,13 @@ from paretune.logs.inspection import check_log
 from paretune.logs.parquet import scan_log
 from paretune.logs.parts import has_candidates
 from paretune.ports import Progress, ValueModel, part_of, silent
-from paretune.value.lessons import training_log
+from paretune.value.reading import training_log
 from paretune.value.train import fit
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """Return the folder from which a killed fit of a model goes on."""
+    return folder.with_name(f"{folder.name}.checkpoint")
 
 
 class Crew(Protocol):
@@ -32,10 +38,8 @@ class Crew(Protocol):
         """Return whether a log is fit to learn from; see `check_log`."""
         ...
 
-    def fit(
-        self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
-    ) -> ValueModel:
-        """Return a model of some days; a fit that was killed goes on from its checkpoint, a folder; see `fit`."""
+    def fit(self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, folder: Path, progress: Progress = silent) -> ValueModel:
+        """Return a model of some days, which is about to be saved as `folder`; a fit that was killed goes on from `folder`.checkpoint."""
         ...
 
     def sums(
@@ -54,12 +58,15 @@ class ThisProcess:
         """Return whether a log is fit to learn from."""
         return check_log(logs, config, quarantine=quarantine, clean=clean, progress=progress)
 
-    def fit(
-        self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
-    ) -> ValueModel:
-        """Return a model of some days."""
-        log = training_log(logs, config, days=days, progress=part_of(progress, 0, 0.2))
-        return fit(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0.2, 1))
+    def fit(self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, folder: Path, progress: Progress = silent) -> ValueModel:
+        """Return a model of some days; rows wait in `folder`.scratch, which is removed at the end."""
+        scratch = folder.with_name(f"{folder.name}.scratch")
+        shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+        try:
+            log = training_log(logs, config, scratch / "log", days=days, progress=part_of(progress, 0, 0.2))
+            return fit(log, config, seed=seed, checkpoint=checkpoint_of(folder), scratch=scratch, progress=part_of(progress, 0.2, 1))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def sums(
         self, model: ValueModel, logs: Path, config: Config, *, days: tuple[int, ...], anchor: Anchor, progress: Progress = silent

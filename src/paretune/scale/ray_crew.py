@@ -18,6 +18,7 @@ from paretune.logs.checks import LogCheck
 from paretune.logs.inspection import check_log
 from paretune.logs.parts import LogPart, has_candidates, log_parts, scan_part
 from paretune.ports import Progress, ValueModel, silent
+from paretune.scale.crew import checkpoint_of
 from paretune.scale.spread import Spread
 from paretune.scale.training import Lesson, train_together
 from paretune.value.bundle import model_files, model_of
@@ -40,11 +41,9 @@ class RayCrew:
         kept = [None if folder is None else folder.absolute() for folder in (quarantine, clean)]
         return check_log(logs.absolute(), config, quarantine=kept[0], clean=kept[1], each=self._spread(), progress=progress)
 
-    def fit(
-        self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, checkpoint: Path, progress: Progress = silent
-    ) -> ValueModel:
+    def fit(self, logs: Path, config: Config, *, days: tuple[int, ...], seed: int, folder: Path, progress: Progress = silent) -> ValueModel:
         """Return a model of some days."""
-        lesson = Lesson(logs.absolute(), config, days, seed, checkpoint.absolute())
+        lesson = Lesson(logs.absolute(), config, days, seed, checkpoint_of(folder.absolute()))
         return train_together(lesson, workers=self.trainers, tell=self.tell, progress=progress)
 
     def sums(

@@ -1,13 +1,14 @@
 """One model, fitted by several processes of a cluster: Ray Train holds them together, each reads its share of the log.
 
-An edge: Ray, torch, a thread. The rules: all members run the same `fit` on their own rows and end with the same model; rank 0 keeps a
-checkpoint after every epoch, on a disk that all machines see; when a worker is lost, all begin again from that checkpoint, and the model is
-the one that would have come without the loss, to the bit; an error of ours is told, not tried again.
+An edge: Ray, torch, a thread, temporary files. The rules: all members run the same `fit` on their own rows and end with the same model;
+rank 0 keeps a checkpoint after every epoch, on a disk that all machines see; when a worker is lost, all begin again from that checkpoint,
+and the model is the one that would have come without the loss, to the bit; an error of ours is told, not tried again.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from paretune.ports import Progress, Team, ValueModel, part_of
 from paretune.scale.cluster import ray_module, refuse_other_release, release
 from paretune.scale.spread import LOSSES_SURVIVED, witnessed
 from paretune.value.bundle import model_files, model_of
-from paretune.value.lessons import training_log
+from paretune.value.reading import training_log
 from paretune.value.train import fit
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -46,8 +47,10 @@ class Lesson:
             ConfigError: the cluster has another release of paretune.
         """
         refuse_other_release(self.release)
-        log = training_log(self.logs, self.config, days=self.days, team=team, progress=part_of(progress, 0, 0.2))
-        return fit(log, self.config, seed=self.seed, checkpoint=self.checkpoint, progress=part_of(progress, 0.2, 1), team=team)
+        with tempfile.TemporaryDirectory(prefix="paretune-rows-") as folder:
+            scratch, told = Path(folder), part_of(progress, 0.2, 1)
+            log = training_log(self.logs, self.config, scratch / "log", days=self.days, team=team, progress=part_of(progress, 0, 0.2))
+            return fit(log, self.config, seed=self.seed, checkpoint=self.checkpoint, scratch=scratch, progress=told, team=team)
 
 
 def train_together(lesson: Lesson, *, workers: int, tell: Callable[[str], None], progress: Progress) -> ValueModel:

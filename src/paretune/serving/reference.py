@@ -15,7 +15,7 @@ from paretune.serving.reference_paper import paper_values, probability
 from paretune.serving.scoring import Inputs
 from paretune.surface.grid import log_coordinates, polynomial_basis
 from paretune.value.features import BUCKETS, LARGEST, Encoder, windows
-from paretune.value.replay import grid_weights
+from paretune.value.replay import grid_mixed
 from paretune.value.ridge import DEGREE
 from paretune.value.smooth import steps_basis
 from paretune.value.trunk import TRUNK_ARRAYS, trunk_output
@@ -71,10 +71,11 @@ def member_values(member: Member, inputs: Inputs, actions: Floats, *, dtype: Any
         clipped = np.array(member.origin.clipped)
         values[:, :, clipped] = probability(values[:, :, clipped])
         return values
-    mix, components = grid_weights(surface, actions).astype(dtype), arrays["components"]
-    out, r = out * arrays["scale"], len(components)
+    out, components = out * arrays["scale"], arrays["components"]
+    r = len(components)
     change = np.einsum("nr,rkm->nkm", out[:, :r], components.reshape(r, -1, m)) + arrays["centre"][:-m].reshape(-1, m)
-    return np.einsum("ak,nkm->nam", mix, change) + (out[:, r:] + arrays["centre"][-m:])[:, None]
+    mixed = grid_mixed(surface, actions, change.transpose(1, 0, 2).reshape(len(surface), -1)).astype(dtype)
+    return mixed.reshape(len(actions), -1, m).transpose(1, 0, 2) + (out[:, r:] + arrays["centre"][-m:])[:, None]
 
 
 def wide_columns(inputs: Inputs, encoder: Encoder, dtype: Any) -> Floats:

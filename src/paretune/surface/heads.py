@@ -13,6 +13,8 @@ import numpy as np
 from paretune.errors import SurfaceError
 from paretune.records import OFF_GRID, Floats, Ints
 
+_GAPS_AT_ONCE = 2**22  # numbers of memory while weights are looked up
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -99,8 +101,10 @@ class Surface:
                 f"weights have shape {weights.shape}, the surface has {len(self.heads)} heads", hint="log one weight per head, in order"
             )
         unique, inverse = np.unique(weights, axis=0, return_inverse=True)
-        actions = self.actions
-        gap = np.abs(unique[:, None] - actions) / np.maximum(np.abs(actions), 1e-12)  # (u, K, m)
-        close = (gap <= tolerance).all(axis=2)
-        found = np.where(close.any(axis=1), close.argmax(axis=1), OFF_GRID).astype(np.int32)
+        actions, found = self.actions, np.empty(len(unique), dtype=np.int32)
+        at_once = max(1, _GAPS_AT_ONCE // actions.size)
+        for start in range(0, len(unique), at_once):
+            gap = np.abs(unique[start : start + at_once, None] - actions) / np.maximum(np.abs(actions), 1e-12)  # (u, K, m)
+            close = (gap <= tolerance).all(axis=2)
+            found[start : start + at_once] = np.where(close.any(axis=1), close.argmax(axis=1), OFF_GRID)
         return found[inverse.ravel()]

@@ -11,12 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from paretune.config import Features
 from paretune.errors import ArtefactError, DataError
+from paretune.logs.paged import Scratch
 from paretune.ports import ALONE, Team
 from paretune.records import Categorical, Floats, Ints, State
 
@@ -25,7 +26,18 @@ WORDS = 63  # most frequent words kept per categorical; slot 0 is 'unknown'
 BUCKETS = 64  # token histograms of larger vocabularies share buckets by remainder
 WINDOWS = (4, 8)  # histograms of the newest 4 and 8 actions, and of all
 _CHUNK = 16_384  # rows per pass; keeps a pass in the cache
+_ROWS_ENCODED = 65_536  # at a time, where encoded rows may lie on disk
 _SAMPLE = 100_000  # rows from which the scale of token histograms is read
+
+
+class States(Protocol):
+    """States of n requests, some of which are taken at a time: a `State`, or the rows of a log on disk."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Any, /) -> State:
+        """Return the states of some rows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +113,26 @@ class Encoder:
     sequence: tuple[Tokens, ...]
 
     @staticmethod
-    def fit(state: State, features: Features, *, team: Team = ALONE) -> Encoder:
-        """Return the encoding of the configured features, with statistics of the training rows, those of all members of a team.
+    def fit(states: States, features: Features, *, team: Team = ALONE) -> Encoder:
+        """Return the encoding of the configured features, with statistics of the training rows, which are read a chunk at a time.
+
+        Of a team, every member gives its own rows, and gets the encoding of all.
 
         Raises:
             DataError: no row, no configured feature, a configured column is absent, of another shape, or holds infinity.
         """
-        if not (features.numeric or features.categorical or features.embeddings or features.sequences) or len(state) == 0:
+        if not (features.numeric or features.categorical or features.embeddings or features.sequences) or len(states) == 0:
             raise DataError(
-                f"nothing to learn from: {len(state)} rows, features {features!r}", hint="list the log's state columns under [features]"
+                f"nothing to learn from: {len(states)} rows, features {features!r}", hint="list the log's state columns under [features]"
             )
+        widths = dict.fromkeys(features.numeric, 1) | {e.name: e.size for e in features.embeddings}
+        scaled = _fit_numbers(states, widths, team)
+        sample = states.take(np.arange(0, len(states), max(1, len(states) * team.size // _SAMPLE)))
         return Encoder(
-            tuple(_fit_scaled(name, _numbers(state, name, 1), team) for name in features.numeric),
-            tuple(_fit_scaled(e.name, _numbers(state, e.name, e.size), team) for e in features.embeddings),
-            tuple(_fit_words(name, _column(state.categorical, name), team) for name in features.categorical),
-            tuple(_fit_tokens(s.name, s.length, s.vocabulary, _sequence(state, s.name), team) for s in features.sequences),
+            tuple(scaled[name] for name in features.numeric),
+            tuple(scaled[e.name] for e in features.embeddings),
+            _fit_words(states, tuple(features.categorical), team),
+            tuple(_fit_tokens(s.name, s.length, s.vocabulary, _sequence(sample, s.name), team) for s in features.sequences),
         )
 
     def wide(self, state: State) -> Floats:
@@ -139,6 +156,17 @@ class Encoder:
                 tokens.pooled.into(out[part, at : at + width], histograms(tokens.padded(raw[part]), tokens.vocabulary))
             at += width
         return out
+
+    def stacked(self, states: States, scratch: Scratch, name: str = "x") -> Floats:
+        """Return `wide` of all states, made chunk by chunk, where the scratch space is.
+
+        Raises:
+            DataError: see `wide`.
+            ArtefactError: the disk says no.
+        """
+        starts = range(0, len(states), _ROWS_ENCODED)
+        chunks = (self.wide(states.take(slice(start, start + _ROWS_ENCODED))) for start in starts)
+        return scratch.stacked(name, len(states), chunks)
 
     def parts(self, state: State) -> Encoded:
         """Return the state for a network that embeds words and tokens itself.
@@ -249,41 +277,62 @@ def histograms(padded: Ints, vocabulary: int) -> Floats:
     return np.concatenate([*blocks, np.log1p(counts.sum(axis=1, keepdims=True))], axis=1)
 
 
-def _fit_scaled(name: str, raw: Floats, team: Team) -> Scaled:
-    present, total = np.zeros(raw.shape[1]), np.zeros(raw.shape[1])
-    for part in _chunks(len(raw)):
-        present += (~np.isnan(raw[part])).sum(axis=0)
-        total += np.nansum(raw[part], axis=0, dtype=np.float64)
-    n = int(team.total(np.array([len(raw)]))[0])
-    present, total = team.total(np.stack([present, total]))
-    mean = total / np.maximum(present, 1)
-    square = np.zeros(raw.shape[1])
-    for part in _chunks(len(raw)):
-        square += np.nansum((raw[part] - mean) ** 2, axis=0)
-    square = team.total(square)
+def _fit_numbers(states: States, widths: dict[str, int], team: Team) -> dict[str, Scaled]:
+    """Return the scale of every number and vector, in two passes: means, then deviations from them."""
+    n, none = len(states), {name: np.zeros(width) for name, width in widths.items()}
+    present, total, square = ({name: zero.copy() for name, zero in none.items()} for _ in range(3))
+
+    def columns() -> Iterator[tuple[str, Floats]]:
+        for part in _chunks(n):
+            chunk = states.take(part)
+            yield from ((name, _numbers(chunk, name, width, first=part.start)) for name, width in widths.items())
+
+    for name, raw in columns():
+        present[name] += (~np.isnan(raw)).sum(axis=0)
+        total[name] += np.nansum(raw, axis=0, dtype=np.float64)
+    n = int(team.total(np.array([n]))[0])
+    present = {name: team.total(count) for name, count in present.items()}
+    mean = {name: team.total(total[name]) / np.maximum(present[name], 1) for name in widths}
+    for name, raw in columns():
+        square[name] += np.nansum((raw - mean[name]) ** 2, axis=0)
+    return {name: _scaled_by(name, n, present[name], mean[name], team.total(square[name])) for name in widths}
+
+
+def _scaled_by(name: str, n: int, present: Floats, mean: Floats, square: Floats) -> Scaled:
     sd = np.sqrt(square / np.maximum(present, 1))
     varies = sd > 1e-6 * np.maximum(np.abs(mean), 1e-12)
     scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=varies)
     return Scaled(name, tuple(mean.tolist()), tuple(scale.tolist()), bool((present < n).any()))
 
 
-def _fit_words(name: str, column: Categorical, team: Team) -> Words:
-    mine = np.bincount(np.asarray(column.codes) + 1, minlength=len(column.vocabulary) + 1)
-    told = json.dumps([dict(zip(column.vocabulary, mine[1:].tolist(), strict=True)), len(column.codes)]).encode()
-    counts, n = Counter[str](), 0
-    for theirs in team.each(np.frombuffer(told, dtype=np.uint8)):
-        words, rows = json.loads(theirs.tobytes())
-        counts.update(words)
-        n += rows
-    ranked = sorted((-count, word) for word, count in counts.items())[:WORDS]
-    return Words(name, tuple(word for minus, word in ranked if minus < 0), -sum(minus for minus, _ in ranked) < n)
+def _fit_words(states: States, names: tuple[str, ...], team: Team) -> tuple[Words, ...]:
+    counts: dict[str, Ints] = {}
+    vocabulary: dict[str, tuple[str, ...]] = {}
+    for part in _chunks(len(states) if names else 0):
+        chunk = states.take(part)
+        for name in names:
+            column: Categorical = _column(chunk.categorical, name)
+            vocabulary[name] = column.vocabulary  # the same in every chunk
+            found = np.bincount(np.asarray(column.codes) + 1, minlength=len(column.vocabulary) + 1)
+            counts[name] = counts.get(name, 0) + found
+    return tuple(_ranked_words(name, counts[name], vocabulary[name], team) for name in names)
 
 
-def _fit_tokens(name: str, length: int, vocabulary: int, raw: Ints, team: Team) -> Tokens:
-    sample = raw[:: max(1, len(raw) * team.size // _SAMPLE)]
+def _ranked_words(name: str, counts: Ints, vocabulary: tuple[str, ...], team: Team) -> Words:
+    mine = json.dumps(dict(zip(vocabulary, counts[1:].tolist(), strict=True))).encode()
+    found = Counter[str]()
+    for theirs in team.each(np.frombuffer(mine, dtype=np.uint8)):
+        found.update(json.loads(theirs.tobytes()))
+    ranked = sorted((-count, word) for word, count in found.items())[:WORDS]
+    rows = int(team.total(np.array([counts.sum()]))[0])
+    return Words(name, tuple(word for minus, word in ranked if minus < 0), -sum(minus for minus, _ in ranked) < rows)
+
+
+def _fit_tokens(name: str, length: int, vocabulary: int, sample: Ints, team: Team) -> Tokens:
     bare = Tokens(name, length, vocabulary, Scaled(name, (), (), missing=False))
     block = np.concatenate([histograms(bare.padded(sample[part]), vocabulary) for part in _chunks(len(sample))])
-    return Tokens(name, length, vocabulary, _fit_scaled(name, block, team))
+    pooled = _fit_numbers(State({}, {}, {name: block}, {}), {name: block.shape[1]}, team)[name]
+    return Tokens(name, length, vocabulary, pooled)
 
 
 def _scaled(manifest: dict[str, Any]) -> Scaled:
@@ -299,13 +348,14 @@ def _column(columns: dict[str, Any], name: str) -> Any:
     return columns[name]
 
 
-def _numbers(state: State, name: str, width: int) -> Floats:
+def _numbers(state: State, name: str, width: int, *, first: int = 0) -> Floats:
+    """Return a column as (n, width) numbers; `first` is the row of the log that the state begins with."""
     raw = np.asarray(_column(state.numeric if name in state.numeric else state.embedding, name))
     raw = raw[:, None] if raw.ndim == 1 else raw
     if raw.ndim != 2 or raw.shape[1] != width:
         raise DataError(f"feature {name!r} has {raw.shape[1:]} numbers per row, {width} expected", hint="mend its size under [features]")
     if np.isinf(raw).any():
-        row = int(np.flatnonzero(np.isinf(raw).any(axis=1))[0])
+        row = first + int(np.flatnonzero(np.isinf(raw).any(axis=1))[0])
         raise DataError(f"feature {name!r} holds infinity (first in row {row})", hint="send a missing value instead; it is understood")
     return raw
 

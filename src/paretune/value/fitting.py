@@ -53,13 +53,33 @@ class Lookup:
     """Rows of a small table chosen by an index column, e.g. the basis of each row's action."""
 
     table: Tensor  # (K, ...)
-    index: Tensor  # (n,) int64
+    index: Tensor  # (n,) integers
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
-        return self.table[self.index[rows]]
+        return self.table[self.index[rows].long()]
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The first rows of an array that may lie on disk; batches are copied from it."""
+
+    array: Floats  # (n or more, ...)
+    rows: int  # n
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        return torch.from_numpy(self.array[rows.numpy()])
+
+    def __len__(self) -> int:
+        return self.rows
+
+
+def column(array: Floats, rows: int | None = None) -> Rows:
+    """Return an array, or its first rows, as a column of a network: a tensor over the same memory, or `Stored` where it lies on disk."""
+    n = len(array) if rows is None else rows
+    return torch.from_numpy(np.ascontiguousarray(array[:n])) if isinstance(array, np.ndarray) else Stored(array, n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,78 +1,186 @@
-"""The rows of a log from which a model learns. An edge: reads logs.
+"""Which rows of a log teach, and in which order; the log may be read part by part, or lie on disk.
 
-The rule: only what the kind of model can use is read: exploration rows alone where the ranker's predictions are replayed, with candidates
-from as many others as it is distilled on; all rows elsewhere. A member of a team reads its own share of every file, and no other row.
+The rule: what is chosen depends on the rows of the log alone, so a log that was stored with no other rows teaches what the whole one does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paretune.config import Config
-from paretune.errors import LogError
-from paretune.logs.parquet import day_name
-from paretune.logs.parts import LogPart, has_candidates, log_share, scan_part
-from paretune.ports import ALONE, Progress, Team, silent
-from paretune.records import Bools, Log
-from paretune.value.origin import PRODUCTION_PER_EXPLORED
+from paretune.errors import DataError
+from paretune.ports import ALONE, Team
+from paretune.records import PRODUCTION, Bools, Floats, Ints, Log, State
+
+PRODUCTION_PER_EXPLORED = 4  # production rows are plenty; beyond this they cost time and teach little
 
 
-def training_log(path: str | Path, config: Config, *, days: tuple[int, ...], team: Team = ALONE, progress: Progress = silent) -> Log:
-    """Return the rows of some days from which `config.training.model` learns.
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Rows of a log in the order in which they teach; states are taken some at a time, since the log may be larger than memory."""
+
+    log: Log
+    index: Ints  # (n,) rows of the log
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def user(self) -> Ints:
+        """(n,) hashes."""
+        return self.log.user[self.index]
+
+    @property
+    def action(self) -> Ints:
+        """(n,) logged actions."""
+        return self.log.action[self.index]
+
+    @property
+    def rewards(self) -> Floats:
+        """(n, M)."""
+        return self.log.rewards[self.index]
+
+    @property
+    def day(self) -> Ints:
+        """(n,) days since 1970-01-01."""
+        return self.log.day[self.index]
+
+    def take(self, rows: Ints | Bools | slice) -> State:
+        """Return the states of some of the rows."""
+        return self.log.state.take(self.index[rows])
+
+    def rows(self, rows: Ints | Bools | slice = slice(None)) -> Log:
+        """Return some of the rows with all they have, candidates too."""
+        return self.log.take(self.index[rows])
+
+
+def training_lessons(log: Log, *, with_production: bool = False, team: Team = ALONE) -> Lessons:
+    """Return the rows that teach the value of weights: exploration on the grid.
 
     Args:
-        path: see `log_files`.
-        config: its [training] section says which kind of model.
-        days: since 1970-01-01.
-        team: whose members each read a share.
-        progress: told the share of files read.
+        log: of the training days.
+        with_production: then production rows, up to four for each exploration row, spread evenly over the log: they tell nothing of other
+            weights, but what a request is worth under the static ones, which is most of what a model must learn.
+        team: whose members each have a part of the log, and choose among its rows.
 
     Raises:
-        LogError: the log cannot be read, or has no rows of those days.
+        DataError: there are none, in any member's part, or rewards are not finite.
     """
-    model = config.training.model
-    replayed = model in {"auto", "best", "replay"} and has_candidates(path, config)
-    explored_only = replayed and model != "best"  # other kinds than replay learn from production rows too
-    parts = log_share(path, config, days=days, rank=team.rank, size=team.size)
-    if explored_only and _production_listed(parts, config, days, team):
-        read = list(_listed_rows(_rows(parts, config, days, progress, candidates=True)))
-    else:
-        read = list(_rows(parts, config, days, progress, candidates=replayed, explored_only=explored_only))
-    if not read:
-        what, named = "exploration rows" if explored_only else "rows", ", ".join(day_name(day) for day in sorted(days))
-        where = f"share {team.rank + 1} of {team.size} of {path}" if team.size > 1 else str(path)
-        raise LogError(f"{where} has no {what} on the days {named}", hint="check the path, the days asked for, and the reason column")
-    return read[0] if len(read) == 1 else Log.concat(read)
+    index = np.flatnonzero(_on_grid(log))
+    explored = np.concatenate(team.each(np.array([len(index)])))
+    if explored.any() and not explored.all():
+        raise DataError(
+            f"{int((explored == 0).sum())} of {team.size} workers have no exploration rows in their part of the log",
+            hint="train with fewer workers, or in one process",
+        )
+    if len(index) == 0:
+        raise unexplored(len(log))
+    if with_production:
+        produced = np.flatnonzero(log.produced)
+        wanted = min(len(produced), PRODUCTION_PER_EXPLORED * len(index))
+        index = np.concatenate([index, produced[spread(len(produced), wanted)]])
+    lessons = Lessons(log, index)
+    if not np.isfinite(lessons.rewards).all():
+        raise DataError("rewards hold NaN or infinity", hint="quarantine such rows with `paretune check --quarantine`")
+    return lessons
 
 
-def _rows(
-    parts: Sequence[LogPart], config: Config, days: tuple[int, ...], progress: Progress, *, candidates: bool, explored_only: bool = False
-) -> Iterator[Log]:
-    for index, part in enumerate(parts):
-        yield from scan_part(part, config, candidates=candidates, days=days, explored_only=explored_only)
-        progress((index + 1) / len(parts), "reading logs")
+def unexplored(rows: int) -> DataError:
+    """Return the error that none of so many rows explored the grid."""
+    return DataError(
+        f"none of {rows} rows explored the grid, so nothing can be learned about other weights",
+        hint="serve weights drawn from the grid to a share of requests first, and log them with reason EXPLORE",
+    )
+
+
+def training_rows(log: Log, *, with_production: bool = False, team: Team = ALONE) -> Log:
+    """Return `training_lessons` as a log in memory; without candidates where production rows are among them."""
+    bare = replace(log, candidates=None) if with_production else log
+    return training_lessons(bare, with_production=with_production, team=team).rows()
+
+
+def spread(rows: int, wanted: int, *, start: int = 0, stop: int | None = None) -> Ints:
+    """Return `wanted` of so many rows, spread evenly from the first to the last; of these, those in [start, stop) alone.
+
+    Args:
+        rows: to choose from.
+        wanted: at most `rows`.
+        start: first row that is asked for.
+        stop: first row that is no longer asked for; by default all are.
+    """
+    stop = rows if stop is None else stop
+    if wanted <= 1 or start >= stop:
+        return np.arange(start, stop)[: wanted if start == 0 else 0]
+    step = (rows - 1) / (wanted - 1)
+    places = np.arange(max(0, int(start / step) - 1), min(wanted, int(stop / step) + 2))
+    chosen = (places * step).astype(np.int64)
+    chosen[places == wanted - 1] = rows - 1
+    return chosen[(chosen >= start) & (chosen < stop)]
+
+
+def counted(parts: Iterable[Log]) -> tuple[int, int]:
+    """Return how many exploration rows on the grid, and how many production rows, the parts of a log have.
+
+    Raises:
+        DataError: no exploration row.
+    """
+    rows = explored = produced = 0
+    for part in parts:
+        rows += len(part)
+        explored += int(_on_grid(part).sum())
+        produced += int(part.produced.sum())
+    if not explored:
+        raise unexplored(rows)
+    return explored, produced
+
+
+def taught_parts(parts: Iterable[Log], *, explored: int, produced: int) -> Iterator[Log]:
+    """Yield of each part of a log the rows that `training_lessons` with production chooses of the whole.
+
+    Args:
+        parts: of the log, in its order.
+        explored: exploration rows on the grid in the whole log, see `counted`.
+        produced: production rows in the whole log.
+    """
+    met, wanted = 0, min(produced, PRODUCTION_PER_EXPLORED * explored)
+    for part in parts:
+        own = np.flatnonzero(part.produced)
+        chosen = own[spread(produced, wanted, start=met, stop=met + len(own)) - met]
+        met += len(own)
+        yield part.take(np.sort(np.concatenate([np.flatnonzero(_on_grid(part)), chosen])))
+
+
+def listed_parts(parts: Iterable[Log]) -> Iterator[Log]:
+    """Yield of each part its exploration rows, and of other rows with candidates four for each exploration row so far."""
+    explored = others = 0
+    for part in parts:
+        explored += int(part.explored.sum())
+        more = np.flatnonzero(_listed(part) & ~part.explored)[: max(0, PRODUCTION_PER_EXPLORED * explored - others)]
+        others += len(more)
+        yield part.take(np.sort(np.concatenate([np.flatnonzero(part.explored), more])))
+
+
+def listed_lessons(log: Log, *, team: Team = ALONE) -> tuple[Lessons, int]:
+    """Return the rows with candidates from which `replay` is distilled, and how many of the first of them explored the grid, and so teach.
+
+    Where no exploration row has candidates, all of them are returned.
+
+    Raises:
+        DataError: no exploration rows, or rewards are not finite.
+    """
+    taught, listed = training_lessons(log, team=team).index, _listed(log)
+    if listed[taught].any():
+        taught = taught[listed[taught]]
+    others = np.flatnonzero(listed & ~_on_grid(log))
+    others = others[spread(len(others), min(len(others), PRODUCTION_PER_EXPLORED * len(taught)))]
+    return Lessons(log, np.concatenate([taught, others])), len(taught)
+
+
+def _on_grid(log: Log) -> Bools:
+    return log.explored & (log.action > PRODUCTION)
 
 
 def _listed(log: Log) -> Bools:
-    """Return (n,) which rows carry candidates."""
     return np.zeros(len(log), np.bool_) if log.candidates is None else np.diff(log.candidates.offsets) > 0
-
-
-def _production_listed(parts: Sequence[LogPart], config: Config, days: tuple[int, ...], team: Team) -> bool:
-    """Say whether rows that did not explore carry candidates, as the first rows of every member's share tell."""
-    first = next((log for part in parts for log in scan_part(part, config, candidates=True, days=days)), None)
-    found = first is not None and bool((_listed(first) & ~first.explored).any())
-    return bool(team.total(np.array([int(found)]))[0])
-
-
-def _listed_rows(rows: Iterator[Log]) -> Iterator[Log]:
-    """Yield exploration rows, and up to four times as many others with candidates, from which replay is distilled."""
-    explored, others = 0, 0
-    for log in rows:
-        explored += int(log.explored.sum())
-        more = np.flatnonzero(_listed(log) & ~log.explored)[: max(0, PRODUCTION_PER_EXPLORED * explored - others)]
-        others += len(more)
-        yield log.take(np.sort(np.concatenate([np.flatnonzero(log.explored), more])))

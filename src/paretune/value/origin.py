@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from paretune.ports import ALONE, Team
 from paretune.records import Floats, Log
 from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Surface
+from paretune.value.lessons import Lessons
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,12 @@ class Origin:
     losses: dict[str, float]  # by name, "validation" at least; and what was searched, e.g. "learning_rate"
 
     @staticmethod
-    def of(log: Log, config: Config, *, seed: int, losses: dict[str, float], team: Team = ALONE) -> Origin:
-        """Return the origin of a model trained on `log`, or on the logs of a team."""
-        shares = np.stack(team.each(np.array([len(log), log.day.min(), log.day.max()], dtype=np.int64)))
-        rows, first, last = int(shares[:, 0].sum()), int(shares[:, 1].min()), int(shares[:, 2].max())
-        return Origin(config, seed, rows, first, last, {name: float(loss) for name, loss in losses.items()})
+    def of(rows: Log | Lessons, config: Config, *, seed: int, losses: dict[str, float], team: Team = ALONE) -> Origin:
+        """Return the origin of a model trained on some rows, or on those of all members of a team."""
+        day = rows.day
+        shares = np.stack(team.each(np.array([len(day), day.min(), day.max()], dtype=np.int64)))
+        total, first, last = int(shares[:, 0].sum()), int(shares[:, 1].min()), int(shares[:, 2].max())
+        return Origin(config, seed, total, first, last, {name: float(loss) for name, loss in losses.items()})
 
     @property
     def surface(self) -> Surface:
@@ -73,43 +75,6 @@ class Origin:
             return Origin(config, int(manifest["seed"]), int(manifest["rows"]), days[0], days[1], losses)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise ArtefactError(f"the origin of the artefact cannot be read: {error!r}", hint="train and save the model again") from error
-
-
-PRODUCTION_PER_EXPLORED = 4  # production rows are plenty; beyond this they cost time and teach little
-
-
-def training_rows(log: Log, *, with_production: bool = False, team: Team = ALONE) -> Log:
-    """Return the rows that teach the value of weights: exploration on the grid.
-
-    Args:
-        log: of the training days.
-        with_production: add production rows, up to four for each exploration row, spread evenly over the log: they tell nothing of other
-            weights, but what a request is worth under the static ones, which is most of what a model must learn.
-        team: whose members each have a part of the log.
-
-    Raises:
-        DataError: there are none, in any member's part, or rewards are not finite.
-    """
-    rows = log.exploration()
-    explored = np.concatenate(team.each(np.array([len(rows)])))
-    if explored.any() and not explored.all():
-        raise DataError(
-            f"{int((explored == 0).sum())} of {team.size} workers have no exploration rows in their part of the log",
-            hint="train with fewer workers, or in one process",
-        )
-    if len(rows) == 0:
-        raise DataError(
-            f"none of {len(log)} rows explored the grid, so nothing can be learned about other weights",
-            hint="serve weights drawn from the grid to a share of requests first, and log them with reason EXPLORE",
-        )
-    if with_production:
-        produced = np.flatnonzero(log.produced)
-        wanted = min(len(produced), PRODUCTION_PER_EXPLORED * len(rows))
-        chosen = produced[np.linspace(0, len(produced) - 1, wanted).astype(np.int64)] if wanted else produced
-        rows = Log.concat([replace(rows, candidates=None), replace(log, candidates=None).take(chosen)])
-    if not np.isfinite(rows.rewards).all():
-        raise DataError("rewards hold NaN or infinity", hint="quarantine such rows with `paretune check --quarantine`")
-    return rows
 
 
 def checked_coordinates(surface: Surface, actions: Floats) -> Floats:

@@ -22,7 +22,8 @@ from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Floats, Log, State
 from paretune.surface.grid import linear_coordinates
 from paretune.value.features import Encoder
-from paretune.value.origin import Origin, checked_coordinates, training_rows
+from paretune.value.lessons import training_rows
+from paretune.value.origin import Origin, checked_coordinates
 
 try:
     import torch

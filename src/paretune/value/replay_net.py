@@ -11,8 +11,9 @@ import numpy as np
 from paretune.config import Config
 from paretune.extras import missing
 from paretune.ports import Progress, Team
-from paretune.records import PRODUCTION, Floats, Log
-from paretune.value.fitting import annealed, arrays_of, fit_network, held_out_users, seeded
+from paretune.records import PRODUCTION, Floats, Ints
+from paretune.value.fitting import annealed, arrays_of, column, fit_network, held_out_users, seeded
+from paretune.value.lessons import Lessons
 from paretune.value.trunk import TRUNK_ARRAYS, logistic, trunk_output
 from paretune.value.trunk_net import TrunkNet
 
@@ -25,6 +26,7 @@ except ImportError as error:
 
 TEACHER_HIDDEN = 16  # the teacher only corrects the ranker, which takes little
 STUDENT_HIDDEN = 128
+_ROWS_PER_CHUNK = 20_000
 
 
 class TeacherNet(nn.Module):
@@ -52,14 +54,15 @@ class Teacher:
 
 
 def fit_teacher(
-    rows: Log, config: Config, x: Floats, logits: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
+    rows: Lessons, config: Config, x: Floats, logits: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
 ) -> Teacher:
-    """Return the teacher of rows with replayed logits (n, K, M)."""
-    training, n = config.training, len(rows)
+    """Return the teacher of n rows, the first of encoded states x and replayed logits (n or more, K, M)."""
+    training, n, action = config.training, len(rows), rows.action
     every = int(team.total(np.array([n]))[0])
-    at_production = logits[:, PRODUCTION].astype(np.float32)
-    change = logits[np.arange(n), rows.action].astype(np.float32) - at_production
-    inputs = tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in (x, at_production, change))
+    parts = [slice(start, min(n, start + _ROWS_PER_CHUNK)) for start in range(0, n, _ROWS_PER_CHUNK)]
+    served = [_served(logits[part], action[part]) for part in parts]
+    at_production, change = (np.concatenate(column) for column in zip(*served, strict=True))
+    inputs = (column(x, n), column(at_production), column(change))
     net: TeacherNet = seeded(lambda: TeacherNet(x.shape[1], logits.shape[2]), seed)
     fitted = fit_network(
         net,
@@ -83,20 +86,26 @@ def fit_teacher(
         level = out[:, None, :m] + arrays["level"] * block[:, :1]
         return logistic(level + (arrays["slope"] + out[:, None, m:]) * (block - block[:, :1]))
 
-    means = [values(x[start : start + 20_000], logits[start : start + 20_000])[:, PRODUCTION].sum(axis=0) for start in range(0, n, 20_000)]
+    means = [values(x[part], logits[part])[:, PRODUCTION].sum(axis=0) for part in parts]
     return Teacher(values, team.total(np.sum(means, axis=0)) / every, fitted.best_loss)
 
 
+def _served(logits: Floats, action: Ints) -> tuple[Floats, Floats]:
+    """Return (r, M) the logits of production's list, and how the served list's differ from them."""
+    at_production = logits[:, PRODUCTION].astype(np.float32)
+    return at_production, logits[np.arange(len(action)), action].astype(np.float32) - at_production
+
+
 def fit_student(
-    rows: Log, config: Config, x: Floats, targets: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
+    rows: Lessons, config: Config, x: Floats, targets: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
 ) -> tuple[dict[str, Floats], float]:
-    """Return the arrays of the trunk that predicts targets (n, R + M) from features, and its held-out squared error."""
+    """Return the arrays of the trunk that predicts targets (n, R + M) from encoded states x (n, D), and its held-out squared error."""
     training = config.training
     net: TrunkNet = seeded(lambda: TrunkNet(x.shape[1], targets.shape[1], hidden=STUDENT_HIDDEN, dropout=0.1), seed)
     fitted = fit_network(
         net,
-        (torch.from_numpy(x),),
-        torch.from_numpy(targets),
+        (column(x),),
+        column(targets),
         lambda out, wanted: ((out - wanted) ** 2).sum(dim=1).mean(),
         validation=held_out_users(rows.user, training.validation_share, team=team),
         seed=seed,

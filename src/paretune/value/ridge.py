@@ -18,11 +18,13 @@ import numpy as np
 from paretune.config import Config
 from paretune.errors import DataError
 from paretune.logs.hashing import salted
+from paretune.logs.paged import Scratch
 from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Floats, Ints, Log, State
 from paretune.surface.grid import log_coordinates, polynomial_basis
 from paretune.value.features import Encoder
-from paretune.value.origin import Origin, checked_coordinates, training_rows
+from paretune.value.lessons import training_lessons
+from paretune.value.origin import Origin, checked_coordinates
 
 DEGREE = 4
 FOLDS = 5
@@ -130,27 +132,28 @@ def fit_ridge(
     seed: int = 0,
     checkpoint: Path | None = None,  # noqa: ARG001
     progress: Progress = silent,
+    scratch: Scratch | None = None,  # noqa: ARG001
     team: Team = ALONE,
 ) -> Ridge:
-    """Return the ridge model of the log's exploration and production rows; it has nothing random and is too quick to checkpoint.
+    """Return the ridge model of the log's exploration and production rows; nothing in it is random, and of rows it keeps sums alone.
 
     Raises:
         DataError: no exploration rows, fewer than two users, or a feature that is absent or infinite.
     """
-    rows = training_rows(log, with_production=True, team=team)
-    encoder = Encoder.fit(rows.state, config.features, team=team)
+    rows = training_lessons(log, with_production=True, team=team)
+    encoder = Encoder.fit(rows, config.features, team=team)
     surface = config.surface.build()
     personal, curved = _bases(log_coordinates(surface, surface.actions))
     fold = (salted(rows.user, "ridge") % np.uint64(FOLDS)).astype(np.int64)
     folds = []
     for i in range(FOLDS):
-        folds.append(_moments(rows, encoder, np.flatnonzero(fold == i), personal, curved).over(team))
+        folds.append(_moments(log, encoder, rows.index[fold == i], personal, curved).over(team))
         progress((i + 1) / (FOLDS + 1), f"summed fold {i + 1} of {FOLDS}")
     total = sum(folds[1:], start=folds[0])
     judged = [part for part in folds if 0 < part.n < total.n]
     if not judged:
         raise DataError(f"{total.n} rows of too few users to hold some out", hint="read more of the log")
-    width, slopes, objectives = 1 + len(encoder.groups), personal.shape[1], rows.rewards.shape[1]
+    width, slopes, objectives = 1 + len(encoder.groups), personal.shape[1], len(config.objectives)
     penalties = [_penalty(width, slopes, curved.shape[1], *pair) for pair in product(PENALTIES_STATE, PENALTIES_PERSONAL)]
     losses = np.array([sum(part.loss((total - part).solve(penalty)) for part in judged) for penalty in penalties]) / total.n  # (choices, M)
     best = losses.argmin(axis=0)

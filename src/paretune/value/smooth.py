@@ -19,13 +19,15 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ArtefactError
+from paretune.logs.paged import Scratch
 from paretune.ports import ALONE, Progress, Team, ValueModel, silent
 from paretune.records import Floats, Log, State
 from paretune.surface.grid import log_coordinates
 from paretune.surface.heads import Surface
 from paretune.value.features import Encoder
-from paretune.value.origin import Origin, checked_coordinates, training_rows
-from paretune.value.trunk import TRUNK_ARRAYS, check_trunk, logistic, trunk_output
+from paretune.value.lessons import training_lessons
+from paretune.value.origin import Origin, checked_coordinates
+from paretune.value.trunk import TRUNK_ARRAYS, check_trunk, combined, squash, trunk_output
 
 STEPS = (-0.9, -0.45, 0.0, 0.45, 0.9)  # centres of the tanh steps, in half ranges of the log ratio
 STEP_WIDTH = 0.6
@@ -84,12 +86,14 @@ class Smooth:
         surface, m = self.origin.surface, len(self.objectives)
         basis = steps_basis(surface, checked_coordinates(surface, actions)).astype(np.float32)
         common, own = basis @ self.shared.T, basis @ self.personal.T  # (K, M)
+        one = np.eye(m, dtype=np.float32)
+        rows = np.concatenate([np.tile(one, len(actions)), (one[:, None] * own).reshape(m, -1), common.reshape(1, -1)])  # (2 M + 1, K M)
+        clipped = np.array(self.origin.clipped)
         result = np.empty((len(state), len(actions), m), dtype=np.float32)
         for start in range(0, len(state), _CHUNK):
             out = trunk_output(self.encoder.wide(state.take(slice(start, start + _CHUNK))), self.trunk)
-            result[start : start + _CHUNK] = out[:, None, :m] + common + out[:, None, m:] * own
-        clipped = np.array(self.origin.clipped)
-        result[:, :, clipped] = logistic(result[:, :, clipped])
+            for block in combined(out, rows, result[start : start + _CHUNK]):
+                squash(block, clipped)
         return result
 
     def arrays(self) -> dict[str, Floats]:
@@ -120,9 +124,25 @@ def from_arrays(arrays: dict[str, Floats], manifest: dict[str, Any]) -> ValueMod
 
 
 def fit_smooth(
-    log: Log, config: Config, *, seed: int = 0, checkpoint: Path | None = None, progress: Progress = silent, team: Team = ALONE
+    log: Log,
+    config: Config,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+    scratch: Scratch | None = None,
+    team: Team = ALONE,
 ) -> Smooth:
     """Return the smooth model of the log's exploration rows, and of production rows where there are any.
+
+    Args:
+        log: in memory or on disk.
+        config: features, surface, how long to train.
+        seed: of initial weights and row order.
+        checkpoint: folder.
+        progress: told of each epoch.
+        scratch: where the encoded rows are kept; by default in memory. The model is the same to the bit.
+        team: whose members each have a part of the log.
 
     Raises:
         DataError: no exploration rows, fewer than two users, or a feature that is absent or infinite.
@@ -130,11 +150,12 @@ def fit_smooth(
     """
     from paretune.value.smooth_net import fit_smooth_net
 
-    rows = training_rows(log, with_production=True, team=team)
-    encoder = Encoder.fit(rows.state, config.features, team=team)
+    rows = training_lessons(log, with_production=True, team=team)
+    encoder = Encoder.fit(rows, config.features, team=team)
+    x = encoder.stacked(rows, scratch or Scratch())
     surface = config.surface.build()
     basis = steps_basis(surface, log_coordinates(surface, surface.actions)).astype(np.float32)
-    arrays, loss = fit_smooth_net(rows, config, encoder, basis, seed=seed, checkpoint=checkpoint, progress=progress, team=team)
+    arrays, loss = fit_smooth_net(rows, config, x, basis, seed=seed, checkpoint=checkpoint, progress=progress, team=team)
     origin = Origin.of(rows, config, seed=seed, losses={"validation": loss}, team=team)
     trunk = {name: arrays[f"trunk.{name}"] for name in TRUNK_ARRAYS}
     return Smooth(origin, encoder, trunk, arrays["shared"], arrays["personal"])

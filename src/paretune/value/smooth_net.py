@@ -9,9 +9,9 @@ import numpy as np
 from paretune.config import Config
 from paretune.extras import missing
 from paretune.ports import Progress, Team
-from paretune.records import Floats, Log
-from paretune.value.features import Encoder
-from paretune.value.fitting import Lookup, annealed, arrays_of, fit_network, held_out_users, seeded
+from paretune.records import Floats
+from paretune.value.fitting import Lookup, annealed, arrays_of, column, fit_network, held_out_users, seeded
+from paretune.value.lessons import Lessons
 from paretune.value.smooth import DROPOUT, HIDDEN, PERSONAL_PENALTY
 from paretune.value.trunk_net import TrunkNet
 
@@ -50,17 +50,16 @@ def reward_loss(predictor: Tensor, rewards: Tensor, clipped: Tensor) -> Tensor:
 
 
 def fit_smooth_net(
-    rows: Log, config: Config, encoder: Encoder, basis: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
+    rows: Lessons, config: Config, x: Floats, basis: Floats, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team
 ) -> tuple[dict[str, Floats], float]:
-    """Return the fitted arrays and the held-out loss."""
+    """Return the fitted arrays and the held-out loss; x (n, D) is the encoded rows, in memory or on disk."""
     training = config.training
     clipped = torch.tensor([objective.transform == "clip" for objective in config.objectives])
-    x = torch.from_numpy(encoder.wide(rows.state))
-    phi = Lookup(torch.from_numpy(basis), torch.from_numpy(rows.action.astype(np.int64)))
+    phi = Lookup(torch.from_numpy(basis), torch.from_numpy(rows.action.astype(np.int32)))
     net: SmoothNet = seeded(lambda: SmoothNet(x.shape[1], len(clipped), basis.shape[1]), seed)
     fitted = fit_network(
         net,
-        (x, phi),
+        (column(x), phi),
         torch.from_numpy(rows.rewards.astype(np.float32)),
         lambda out, rewards: reward_loss(out[0], rewards, clipped) + out[1],
         validation=held_out_users(rows.user, training.validation_share, team=team),

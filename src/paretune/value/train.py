@@ -6,6 +6,7 @@ An edge: imports torch models only when one is asked for, and hands out checkpoi
 from __future__ import annotations
 
 import importlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,8 @@ import numpy as np
 
 from paretune.config import Config
 from paretune.errors import ConfigError
-from paretune.ports import ALONE, Progress, Team, ValueModel, silent
+from paretune.logs.paged import Scratch
+from paretune.ports import ALONE, Progress, Team, ValueModel, part_of, silent
 from paretune.records import Log
 from paretune.seeds import stream
 from paretune.value.caution import Cautious
@@ -38,17 +40,19 @@ def fit(
     seed: int = 0,
     model: str | None = None,
     checkpoint: Path | None = None,
+    scratch: Path | None = None,
     progress: Progress = silent,
     team: Team = ALONE,
 ) -> ValueModel:
     """Return a value model of the log's exploration rows.
 
     Args:
-        log: training rows; other rows than exploration may help some kinds.
+        log: training rows, in memory or on disk (`logs.stored`); other rows than exploration may help some kinds.
         config: its [training] section says how.
         seed: of initial weights and row order; the same seed and rows give the same model.
         model: a kind, in place of `training.model`; 'best' is the one with the lowest held-out R-loss, fitted again on all rows.
         checkpoint: folder for checkpoints; a killed run with the same log, settings and seed goes on from there.
+        scratch: folder for the large arrays of a fit, made and emptied again; by default they are in memory. The model is the same.
         progress: told of each epoch.
         team: whose members each call this with their part of the log, and all get the same model.
 
@@ -59,19 +63,11 @@ def fit(
     """
     kind = resolve(model or config.training.model, log, config, team=team)
     if kind != "best":
-        return _cautious(_members(kind, log, config, seed=seed, checkpoint=checkpoint, progress=progress, team=team), config)
-    judged = judge_kinds(
-        log, config, seed=seed, checkpoint=checkpoint, progress=lambda share, doing: progress(0.7 * share, doing), team=team
-    )
-    best = _members(
-        judged[0].name,
-        log,
-        config,
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=lambda share, doing: progress(0.7 + 0.3 * share, doing),
-        team=team,
-    )
+        model_of_kind = _members(kind, log, config, seed=seed, checkpoint=checkpoint, scratch=scratch, progress=progress, team=team)
+        return _cautious(model_of_kind, config)
+    judged = judge_kinds(log, config, seed=seed, checkpoint=checkpoint, progress=part_of(progress, 0, 0.7), team=team)
+    told = part_of(progress, 0.7, 1)
+    best = _members(judged[0].name, log, config, seed=seed, checkpoint=checkpoint, scratch=scratch, progress=told, team=team)
     return _cautious(_with_losses(best, as_losses(judged)), config)
 
 
@@ -104,12 +100,14 @@ def judge_kinds(
             progress((i + share) / len(kinds), f"comparing: {doing}")
 
         folder = None if checkpoint is None else checkpoint / "comparison"
-        models[kind] = _members(kind, learning, single, seed=seed, checkpoint=folder, progress=told, team=team)
+        models[kind] = _members(kind, learning, single, seed=seed, checkpoint=folder, scratch=None, progress=told, team=team)
     expectation = fit_expectation(replace(learning, candidates=None).exploration(), config, team=team)
     return r_losses(models, judging, expectation, config, scale=relative_scale(learning, team=team), team=team)
 
 
-def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path | None, progress: Progress, team: Team) -> ValueModel:
+def _members(
+    kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path | None, scratch: Path | None, progress: Progress, team: Team
+) -> ValueModel:
     """Return the model of one kind, averaged over `training.seeds` of them, on the same rows or on bootstraps of the users."""
     if kind != "paper" and config.training.encoder == "transformer":
         raise ConfigError(
@@ -128,7 +126,10 @@ def _members(kind: str, log: Log, config: Config, *, seed: int, checkpoint: Path
 
         folder = None if checkpoint is None else checkpoint / f"{kind}-{i}"
         rows = log.take(bootstrap_rows(log.user, seed=seed, member=i)) if config.training.ensemble == "bootstrap" else log
-        members.append(learn(rows, config, seed=member_seed, checkpoint=folder, progress=told, team=team))
+        place = {} if scratch is None or kind == "paper" else {"scratch": Scratch(scratch / f"{kind}-{i}")}  # the paper's reads in memory
+        members.append(learn(rows, config, seed=member_seed, checkpoint=folder, progress=told, team=team, **place))
+        if scratch is not None:
+            shutil.rmtree(scratch / f"{kind}-{i}", ignore_errors=True)
     return members[0] if n == 1 else Averaged(tuple(members))
 
 
