@@ -253,7 +253,7 @@ def test_the_picture_has_a_line_per_grid_and_style_per_estimator_and_marks_the_p
 def test_the_plan_supposes_the_estimator_that_a_sweep_would_use(
     estimator: str, heads: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paretune.run.has_candidates", lambda *_: True)
+    monkeypatch.setattr("paretune.logs.parts.has_candidates", lambda *_: True)
     named = [{"name": n, "column": f"{n}s"} | ({"head": n} if heads else {}) for n in ("save", "p2p")]
     raw = SETTINGS | {"objectives": named, "evaluation": SETTINGS["evaluation"] | {"estimator": estimator}}
     assert _swept_with(tmp_path, parse_config(raw)) == said
