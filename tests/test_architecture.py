@@ -20,6 +20,7 @@ ORDER = (
     "config",
     "template",
     "records",
+    "atomic",
     "ports",
     "seeds",
     "storage",
@@ -57,6 +58,7 @@ EXCEPTIONS = {
 
 # The only files that may touch what lies outside the process, each with what it touches.
 EDGES = {
+    "atomic.py": "writes files and folders",
     "cli.py": "the terminal",
     "client.py": "HTTP, the clock, threads",
     "commands/": "the terminal, and the files a command is given",
@@ -145,7 +147,6 @@ EDGES = {
     "sim/tested.py": "writes logs",
     "sim/operation.py": "writes logs",
     "sim/traffic.py": "writes logs",
-    "value/atomic.py": "writes folders and arrays",
     "value/bundle.py": "reads and writes models",
     "value/lessons.py": "reads logs",
     "value/fitting.py": "torch, the clock, checkpoints",

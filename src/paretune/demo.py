@@ -21,6 +21,7 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 
+from paretune.atomic import write_whole
 from paretune.config import Config
 from paretune.errors import ConfigError
 from paretune.frontier.assemble import minimised_of
@@ -39,7 +40,6 @@ from paretune.sim.traffic import write_logs
 from paretune.sim.truth import Truth, true_lifts
 from paretune.sim.world import World, open_world
 from paretune.surface.contribution import engagement_bins, weight_range_curve
-from paretune.value.atomic import write_whole
 from paretune.value.bundle import load_model
 
 TRAIN_DAYS, HOLD_OUT_DAYS, TEST_DAYS = 14, 7, 7

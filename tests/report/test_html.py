@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fake_front import SURFACE, fake_front, fake_truth
 
+from paretune import atomic
 from paretune.config import parse_config
 from paretune.errors import ConfigError
 from paretune.frontier.verdict import Refusal
@@ -19,7 +20,6 @@ from paretune.report.figures import front_figure
 from paretune.report.html import Section, render_report, save_figure, save_figures, write_report
 from paretune.report.tables import Table, picks_table
 from paretune.sim.world import open_world
-from paretune.value import atomic
 
 HEADS = [{"name": name, "weight": 10.0, "tune": {"low": 5.0, "high": 20.0, "levels": 2}} for name in ("save", "p2p")]
 CONFIG = {"surface": {"heads": HEADS}, "objectives": [{"name": name, "column": name} for name in ("save", "p2p")]}

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1] / "value"))
 from small_log import make_config, make_log
 
+from paretune.atomic import write_folder
 from paretune.config import parse_config
 from paretune.errors import ArtefactError, GateError
 from paretune.serving.bundle import GOLDEN, POLICY, REPORT, SERVING, load_bundle, save_bundle
-from paretune.value.atomic import write_folder
 from paretune.value.bundle import ARRAYS, MANIFEST, SUMS, save_model
 from paretune.value.ridge import fit_ridge
 

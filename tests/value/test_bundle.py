@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from paretune.atomic import write_folder
 from paretune.errors import ArtefactError
-from paretune.value.atomic import write_folder
 from paretune.value.bundle import ARRAYS, FORMAT, MANIFEST, SUMS, load_model, save_model, verified_files
 from paretune.value.ridge import fit_ridge
 

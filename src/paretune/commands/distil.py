@@ -44,6 +44,7 @@ def distil(
     """
     import numpy as np
 
+    from paretune.atomic import write_whole
     from paretune.frontier.archive import load_front
     from paretune.frontier.assemble import signs_of
     from paretune.frontier.given import compare, given_sums
@@ -53,7 +54,6 @@ def distil(
     from paretune.report.archive import CONFIG, MODEL
     from paretune.report.learning_tables import comparison_table
     from paretune.run import anchor_of, checked_bundle, held_out_rows, window
-    from paretune.value.atomic import write_whole
     from paretune.value.distil import decide, grow_table, grow_tree, leaves
     from paretune.value.distil_json import described, policy_json
 

@@ -75,12 +75,12 @@ def exported(run: Path, policy: str, folder: Path, *, bundle: Path | None = None
     """
     import json
 
+    from paretune.atomic import write_whole
     from paretune.errors import ArtefactError, ConfigError
     from paretune.policy.operating import operating_policy
     from paretune.report.archive import CONFIG, MODEL, SCALE, load_run
     from paretune.run import origin_of
     from paretune.serving.bundle import load_bundle, save_bundle
-    from paretune.value.atomic import write_whole
     from paretune.value.bundle import load_model
 
     settings = swept_configuration(run / CONFIG)

@@ -89,8 +89,8 @@ def guard(
 
 
 def _tell(look: Look, summary: dict[str, Any], *, status: Path | None, metrics: Path | None, as_json: bool) -> None:
+    from paretune.atomic import write_whole
     from paretune.report.textfile import write_guard
-    from paretune.value.atomic import write_whole
 
     try:
         if status is not None:

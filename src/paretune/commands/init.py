@@ -115,8 +115,8 @@ def sample_columns(logs: Where) -> list[Column]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
+    from paretune.atomic import write_whole
     from paretune.errors import ConfigError
-    from paretune.value.atomic import write_whole
 
     try:
         write_whole(path, text.encode())

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from paretune.atomic import write_whole
 from paretune.errors import ArtefactError, in_words
 from paretune.frontier.curve import Curve
 from paretune.frontier.front import CohortLifts, CohortSweep, Expectation, Front, Guarded, Lifts, Pick, Policy
 from paretune.frontier.ladder import Ladder
 from paretune.frontier.verdict import Refusal
 from paretune.records import Floats
-from paretune.value.atomic import write_whole
 
 FORMAT = 1
 FRONT, TABLE, REPLICATES, CURVE = "front.json", "front.parquet", "replicates.npy", "curve.parquet"

@@ -7,11 +7,11 @@ that mean nothing, stop the reading with the file's name; a reader never sees a 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import polars as pl
 
+from paretune.atomic import write_by
 from paretune.config import Config
 from paretune.errors import DataError, LogError
 from paretune.logs.files import LogFile, log_files
@@ -276,22 +277,8 @@ def _write_parquet(frame: pl.DataFrame, file: IO[bytes]) -> None:
 
 
 def _write_on_disk(frame: pl.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                _write_parquet(frame, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_by(partial(_write_parquet, frame), path)
     except OSError as error:
         raise LogError(f"{path} cannot be written: {error}", hint="check the free space and the rights of the folder") from error
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from paretune.atomic import sync_folder, write_whole
 from paretune.errors import ConfigError
 
 NEXT = "next"  # where a run is prepared
@@ -71,26 +72,12 @@ def finish(output: Path, place: Path) -> None:
         if (upcoming / source).exists():
             (output / target).parent.mkdir(parents=True, exist_ok=True)
             (upcoming / source).rename(output / target)
-            _sync((output / target).parent)
+            sync_folder((output / target).parent)
     (upcoming / _COMMIT).unlink()
-    _sync(upcoming)
+    sync_folder(upcoming)
     shutil.rmtree(upcoming, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, json.dumps(value).encode())

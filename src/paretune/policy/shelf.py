@@ -13,10 +13,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
+from paretune.atomic import write_folder
 from paretune.errors import ArtefactError, NotFoundError
 from paretune.policy.states import State
 from paretune.policy.tables import bundle_files, bundles, evidence, fronts, policies
-from paretune.value.atomic import write_folder
 from paretune.value.bundle import SUMS, verified_files
 
 Files = Mapping[str, bytes]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from paretune.atomic import write_whole
 from paretune.config import dump_config, load_config
 from paretune.errors import ArtefactError, in_words
 from paretune.frontier.archive import load_front, save_front
@@ -23,7 +24,6 @@ from paretune.records import Floats
 from paretune.report.contents import Findings, report_figures, report_sections
 from paretune.report.html import save_figures, write_report
 from paretune.report.tables import Outcome
-from paretune.value.atomic import write_whole
 
 CONFIG, CHECK, HEADS, SIMULATED, SCALE = "config.toml", "check.json", "heads.json", "simulated.json", "scale.json"
 MODEL, PAGE, FIGURES = "model", "report.html", "figures"

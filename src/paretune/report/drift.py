@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paretune.atomic import write_whole
 from paretune.config import Config
 from paretune.frontier.calibration import Calibration
 from paretune.monitor.drift import Drift
@@ -30,7 +31,6 @@ from paretune.report.html import Section, write_report
 from paretune.report.learning_figures import calibration_figure
 from paretune.report.tables import Table
 from paretune.template import render_config
-from paretune.value.atomic import write_whole
 
 PAGE, NUMBERS, REFERENCE, WEIGHTS = "drift.html", "drift.json", "reference.json", "paretune.reanchored.toml"
 

@@ -19,10 +19,10 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from paretune.atomic import write_whole
 from paretune.errors import ConfigError
 from paretune.report.tables import Table
 from paretune.report.theme import ON_DARK, theme
-from paretune.value.atomic import write_whole
 
 
 @dataclass(frozen=True, slots=True)

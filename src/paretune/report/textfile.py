@@ -15,11 +15,11 @@ from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from paretune.atomic import write_whole
 from paretune.experiment.guardrails import BREACHED, HOLDS, OPEN, WORRIES
 from paretune.experiment.watch import Action, Situation, Step
 from paretune.monitor.drift import Drift
 from paretune.monitor.verdict import Answer, Verdict
-from paretune.value.atomic import write_whole
 
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 STATES: Final = (HOLDS, OPEN, WORRIES, BREACHED)

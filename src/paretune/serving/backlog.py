@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from paretune.atomic import sync_folder
 from paretune.errors import ConfigError
 from paretune.logs.decisions import Schema
 from paretune.serving.decision_rows import Row
-from paretune.serving.journal import SUFFIX, Journal, read_journal, sync_folder, take_over
+from paretune.serving.journal import SUFFIX, Journal, read_journal, take_over
 
 _ROWS = 10_000  # of a journal; between two of them what is new is sent
 _BATCH = 500  # rows sent at a time

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from paretune.atomic import sync_folder
 from paretune.logs.decisions import Schema
 from paretune.serving.decision_rows import Cell, Row
 
@@ -146,15 +147,6 @@ def free_bytes(folder: Path) -> int | None:
     except OSError:
         return None
     return about.f_bavail * about.f_frsize
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _record(payload: bytes) -> bytes:

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from paretune.atomic import write_folder, write_whole
 from paretune.errors import ArtefactError, ConfigError, ParetuneError
 from paretune.policy.plan import Plan, checked, decode_plan, encode_plan
 from paretune.serving.scoring import Scorer
-from paretune.value.atomic import write_folder, write_whole
 from paretune.value.bundle import SUMS, verified_files
 
 if TYPE_CHECKING:

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import polars as pl
 
+from paretune.atomic import sync_folder
 from paretune.config import Config
 from paretune.errors import ConfigError
 from paretune.serving.decide import Decision, Request
 from paretune.serving.decision_rows import Row, RowWriter, rows_frame
-from paretune.serving.journal import SUFFIX, Journal, Recovered, free_bytes, read_journal, sync_folder, take_over
+from paretune.serving.journal import SUFFIX, Journal, Recovered, free_bytes, read_journal, take_over
 from paretune.serving.outbox import Entry, Outbox
 from paretune.serving.sinks import SinkCounts, SinkHealth
 

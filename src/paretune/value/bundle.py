@@ -18,10 +18,10 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from paretune.atomic import write_folder
 from paretune.errors import ArtefactError, DataError
 from paretune.ports import ValueModel
 from paretune.records import Floats
-from paretune.value.atomic import write_folder
 
 FORMAT: Final = 1
 KINDS: Final = {  # kind -> module with `from_arrays(arrays, manifest)`

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from paretune.atomic import write_arrays
 from paretune.config import Training
 from paretune.errors import ArtefactError, DataError
 from paretune.extras import missing
@@ -27,7 +28,6 @@ from paretune.logs.hashing import salted
 from paretune.ports import ALONE, Progress, Team, silent
 from paretune.records import Bools, Floats, Ints
 from paretune.seeds import stream
-from paretune.value.atomic import write_arrays
 
 try:
     import torch

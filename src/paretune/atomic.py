@@ -23,7 +23,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk says no; the earlier file is then still there, and nothing else.
     """
-    _written(path, lambda file: file.write(content))
+    write_by(lambda file: file.write(content), path)
 
 
 def write_arrays(path: Path, arrays: dict[str, Floats]) -> None:
@@ -32,7 +32,7 @@ def write_arrays(path: Path, arrays: dict[str, Floats]) -> None:
     Raises:
         OSError: the disk says no; the earlier file is then still there, and nothing else.
     """
-    _written(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    write_by(lambda file: np.savez(file, allow_pickle=False, **arrays), path)
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:
@@ -51,7 +51,7 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync_folder(temporary)
+        sync_folder(temporary)
         if folder.exists():
             folder.rename(previous)
             try:
@@ -64,10 +64,15 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(previous, ignore_errors=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
-def _written(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_by(write: Callable[[IO[bytes]], object], path: Path) -> None:
+    """Write a file by whatever fills an open one, in place of an earlier one; folders above it are made.
+
+    Raises:
+        OSError: the disk says no; the earlier file is then still there, and nothing else.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -78,10 +83,11 @@ def _written(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
