@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from paretune.commands.output import (
     ConfigOption,
     JsonOption,
     LogsArgument,
+    PathOrUrl,
     configuration,
     plain,
     remark,
@@ -34,10 +35,11 @@ def check(
     *,
     config: ConfigOption = CONFIG,
     quarantine: Annotated[
-        Any, typer.Option(parser=where, metavar="DIR", help="Write the bad rows there, with the rules they break; folder or URL.")
+        PathOrUrl, typer.Option(parser=where, metavar="DIR", help="Write the bad rows there, with the rules they break; folder or URL.")
     ] = None,
     clean: Annotated[
-        Any, typer.Option(parser=where, metavar="DIR", help="Write the good rows there: a log the other commands accept; folder or URL.")
+        PathOrUrl,
+        typer.Option(parser=where, metavar="DIR", help="Write the good rows there, as a log that is accepted; folder or URL."),
     ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw rows per day and per action, as .png or .svg.")] = None,
     engine: EngineOption = "local",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import JsonOption, remark, say, show_json
+from paretune.commands.output import JsonOption, PathOrUrl, remark, say, show_json
 from paretune.commands.picked import BundleOption, swept_configuration
 from paretune.storage.place import where
 
@@ -20,11 +20,11 @@ OPERATING = "operating.json"
 
 
 def export(
-    run: Annotated[Any, typer.Argument(parser=where, metavar="RUN", help="Folder that `paretune sweep` wrote, or its URL.")],
+    run: Annotated[PathOrUrl, typer.Argument(parser=where, metavar="RUN", help="Folder that `paretune sweep` wrote, or its URL.")],
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="Label of a pick, or name of a policy of the front.")] = "knee",
     *,
     output: Annotated[
-        Any,
+        PathOrUrl,
         typer.Option("--output", "-o", parser=where, metavar="DIR", help="The bundle, replaced if there; by default RUN/bundle."),
     ] = None,
     bundle: BundleOption = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import ConfigOption, JsonOption, MetricsOption, plain, remark, say, show_json
+from paretune.commands.output import ConfigOption, JsonOption, MetricsOption, PathOrUrl, plain, remark, say, show_json
 from paretune.commands.registered import WHERE, RegistryOption, registry_at
 from paretune.storage.place import where
 
@@ -22,13 +22,13 @@ UNSETTLED = 4  # exit code: it holds, stepped back, or cannot watch
 
 def guard(
     logs: Annotated[
-        Any,
+        PathOrUrl,
         typer.Argument(parser=where, metavar="LOGS", help="Joined log of what is served, with arms; fresh rows may be unripe."),
     ],
     *,
     registry: RegistryOption = WHERE,
     spool: Annotated[
-        Any,
+        PathOrUrl,
         typer.Option(parser=where, metavar="DIR", help="Spool of the decision service: fallbacks, lateness, silence."),
     ] = None,
     config: ConfigOption = Path("paretune.toml"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import CONFIG, JsonOption, remark, say, show_json
+from paretune.commands.output import CONFIG, JsonOption, PathOrUrl, remark, say, show_json
 from paretune.storage.place import where
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def init(
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="YAML or JSON of your static weights, head: weight.")],
     *,
     logs: Annotated[
-        Any, typer.Option(parser=where, metavar="DIR", help="Guess columns from the first Parquet file there, or a CSV; path or URL.")
+        PathOrUrl, typer.Option(parser=where, metavar="DIR", help="Guess columns from the first Parquet file there, or a CSV; path or URL.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")] = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,

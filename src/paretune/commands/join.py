@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paretune.commands.output import CONFIG, ConfigOption, JsonOption, MetricsOption, configuration, plain, remark, say, show_json
+from paretune.commands.output import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    MetricsOption,
+    PathOrUrl,
+    configuration,
+    plain,
+    remark,
+    say,
+    show_json,
+)
 from paretune.storage.place import where
 
 if TYPE_CHECKING:
@@ -25,11 +36,11 @@ def join(
         str, typer.Argument(metavar="DECISIONS", help="Folder of the decision spool or its URL, or redis://HOST:PORT/DB?stream=NAME.")
     ],
     events: Annotated[
-        Any, typer.Argument(parser=where, metavar="EVENTS", help="Parquet or NDJSON files: request_id, event, ts, item, count.")
+        PathOrUrl, typer.Argument(parser=where, metavar="EVENTS", help="Parquet or NDJSON files: request_id, event, ts, item, count.")
     ],
     *,
     output: Annotated[
-        Any, typer.Option("--output", "-o", parser=where, metavar="LOGS", help="The log, a folder or a URL; runs add to it.")
+        PathOrUrl, typer.Option("--output", "-o", parser=where, metavar="LOGS", help="The log, a folder or a URL; runs add to it.")
     ] = Path("logs"),
     config: ConfigOption = CONFIG,
     settle: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Hours after the reward window before a row is written.")] = 1.0,

@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from paretune.report.tables import Table as ReportTable
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Configuration file.", metavar="FILE")]
+if TYPE_CHECKING:
+    PathOrUrl = Any  # Where; typer knows no unions
+else:
+    PathOrUrl = type("path or URL", (), {})  # the name that --help shows
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same result.")]
 LogsArgument = Annotated[
-    Any,  # Where; typer knows no unions
+    PathOrUrl,
     typer.Argument(
         parser=where, metavar="LOGS", help="Folder of day=YYYY-MM-DD folders, of Parquet files, or one Parquet file; path or URL."
     ),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paretune.commands.output import PathOrUrl
 from paretune.storage.place import where
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from paretune.frontier.front import Front, Policy
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `paretune sweep` wrote.")]
-SweptArgument = Annotated[Any, typer.Argument(parser=where, metavar="LOGS", help="The log that was swept; a folder or a URL.")]
+SweptArgument = Annotated[PathOrUrl, typer.Argument(parser=where, metavar="LOGS", help="The log that was swept; a folder or a URL.")]
 PickOption = Annotated[str, typer.Option(help="Label of a pick, or name of a swept policy.")]
 BundleOption = Annotated[Path | None, typer.Option(metavar="DIR", help="The swept model; by default the run's own.")]
 

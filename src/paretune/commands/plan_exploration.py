@@ -9,11 +9,21 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretune.commands.output import CONFIG, ConfigOption, JsonOption, configuration, named_options, say, show_json, show_report_table
+from paretune.commands.output import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    PathOrUrl,
+    configuration,
+    named_options,
+    say,
+    show_json,
+    show_report_table,
+)
 from paretune.storage.place import where
 
 if TYPE_CHECKING:
@@ -28,7 +38,7 @@ _PER_DAY = {"": 1.0, "/day": 1.0, "/d": 1.0, "/hour": 24.0, "/h": 24.0}
 
 def plan_exploration(
     context: typer.Context,
-    logs: Annotated[Any, typer.Argument(parser=where, metavar="[LOGS]", help="A log to read rates, traffic and cost from.")] = None,
+    logs: Annotated[PathOrUrl, typer.Argument(parser=where, metavar="[LOGS]", help="A log to read rates, traffic and cost from.")] = None,
     *,
     config: ConfigOption = CONFIG,
     lift: Annotated[float, typer.Option(help="Relative lift to resolve, in per cent.")] = 1.0,

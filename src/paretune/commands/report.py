@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from paretune.commands.output import JsonOption, say, show_json
+from paretune.commands.output import JsonOption, PathOrUrl, say, show_json
 from paretune.commands.sweep import RUN
 from paretune.storage.place import where
 
 
 def report(
-    run: Annotated[Any, typer.Argument(parser=where, metavar="RUN", help="Folder that `paretune sweep` wrote, or its URL.")] = RUN,
+    run: Annotated[PathOrUrl, typer.Argument(parser=where, metavar="RUN", help="Folder that `paretune sweep` wrote, or its URL.")] = RUN,
     *,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "paretune report",
     as_json: JsonOption = False,

@@ -14,6 +14,7 @@ from paretune.commands.output import (
     ConfigOption,
     JsonOption,
     LogsArgument,
+    PathOrUrl,
     SeedOption,
     configuration,
     say,
@@ -33,9 +34,10 @@ def sweep(
     logs: LogsArgument,
     *,
     config: ConfigOption = CONFIG,
-    output: Annotated[Any, typer.Option("--output", "-o", parser=where, metavar="DIR", help="Folder of the run; a folder or a URL.")] = RUN,
+    output: Annotated[PathOrUrl, typer.Option("--output", "-o", parser=where, metavar="DIR", help="Folder of the run, or URL.")] = RUN,
     bundle: Annotated[
-        Any, typer.Option(parser=where, metavar="DIR", help="A trained model, folder or URL; else the run's own is trained or reused.")
+        PathOrUrl,
+        typer.Option(parser=where, metavar="DIR", help="A trained model, or URL; else the run's own is trained or reused."),
     ] = None,
     model: ModelOption = None,
     halves: Annotated[bool, typer.Option("--halves", help="Choose on one half of the users, report on the other.")] = False,

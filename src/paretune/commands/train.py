@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from paretune.commands.output import (
     ConfigOption,
     JsonOption,
     LogsArgument,
+    PathOrUrl,
     SeedOption,
     configuration,
     remark,
@@ -32,7 +33,7 @@ def train(
     *,
     config: ConfigOption = CONFIG,
     output: Annotated[
-        Any, typer.Option("--output", "-o", parser=where, metavar="DIR", help="Where to write the model; a folder or a URL.")
+        PathOrUrl, typer.Option("--output", "-o", parser=where, metavar="DIR", help="Where to write the model; a folder or a URL.")
     ] = Path("runs/model"),
     model: ModelOption = None,
     engine: EngineOption = "local",
