@@ -66,7 +66,7 @@ def test_clocks_that_differ_by_less_than_a_minute_are_no_matter() -> None:
     assert asked(rows((90, 30), 3_000), slightly) == Silence(0.0, "", 0, 0.0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 60), st.integers(1, 300), st.floats(0.0, 1.0), st.integers(0, 9))
 def test_a_silence_is_never_longer_than_the_arms_were_served_nor_shorter_than_that_of_all(
     ago: int, n: int, share: float, seed: int

@@ -1,7 +1,7 @@
 """Changes of what is in force; pure."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -132,6 +132,7 @@ def test_only_the_exact_name_of_a_policy_is_one(name: str) -> None:
     assert changes.numbers_in(Plan(1, HEADS, STATIC, arms=arms)) == (17,)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**12))
 def test_the_name_of_a_policys_arm_says_its_number(number: int) -> None:
     assert changes.numbers_in(Plan(1, HEADS, STATIC, arms=(Arm(changes.arm_name(number), 0.1, weights=STATIC),))) == (number,)

@@ -49,8 +49,9 @@ def guard(
     Objectives against the control arm, guardrails of paretune.toml, fallbacks and lateness are watched by confidence sequences, so
     that looking often raises no false alarm. What a step back does is rollout.on_breach; after one, only a person goes forward
     again (`paretune release`, `ramp`, `activate`). Looks that fail count as silence: rollout.silent_min minutes without one that
-    succeeds hold the ramp, twice as many step back. Give --status with cron: the time of the last success is kept there. Exits 4 where
-    the plan is held or stepped back.
+    succeeds hold the ramp, twice as many step back. Give --status with cron: the time of the last success is kept there. Where nobody
+    is on static weights, objectives are unwatched: that is said, and noted in the audit trail. Exits 4 where the plan is held, stepped
+    back, or unwatched.
 
     \b
     Examples:
