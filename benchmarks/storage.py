@@ -23,6 +23,15 @@ from bucket_server import BUCKET, KEY, SECRET, BucketServer, Line, program
 from paretune.storage.objects import write
 from paretune.storage.place import Place
 
+TARGETS = {
+    "commands[check].same": (">=", 1),
+    "commands[headroom].same": (">=", 1),
+    "commands[monitor].same": (">=", 1),
+    "commands[check].memory_ratio": ("<=", 1.25),
+    "commands[headroom].memory_ratio": ("<=", 1.25),
+    "commands[monitor].memory_ratio": ("<=", 1.25),
+    "commands[headroom].fetched_share": ("<=", 0.5),  # most bytes are candidates, which it does not read
+}
 COMMANDS = {
     "check": ["check"],
     "headroom": ["headroom"],
@@ -56,8 +65,8 @@ def compared(name: str, folder: Path, server: BucketServer, *, rounds: int) -> d
         bucket.append(measured(COMMANDS[name], f"s3://{BUCKET}/logs", folder / "paretune.toml", url=line.url))
     size = sum(file.stat().st_size for file in (folder / "logs").rglob("*.parquet"))
     return {
-        "command": name,
-        "same": all(there["said"] == here["said"] and there["code"] == here["code"] for here, there in zip(disk, bucket, strict=True)),
+        "of": name,
+        "same": int(all(there["said"] == here["said"] and there["code"] == here["code"] for here, there in zip(disk, bucket, strict=True))),
         "fetched_share": line.down / size,
         "time_ratio": median(there["seconds"] for there in bucket) / median(here["seconds"] for here in disk),
         "memory_ratio": median(there["peak_mb"] for there in bucket) / median(here["peak_mb"] for here in disk),
@@ -89,10 +98,10 @@ def main() -> None:
             server.stop()
     for row in rows:
         fetched = f"says the same: {row['same']}; fetched {row['fetched_share']:.2f} of the log"
-        print(f"{row['command']:10s} {fetched}; time x {row['time_ratio']:.2f}, memory x {row['memory_ratio']:.2f}")
+        print(f"{row['of']:10s} {fetched}; time x {row['time_ratio']:.2f}, memory x {row['memory_ratio']:.2f}")
     if asked.json:
         asked.json.parent.mkdir(parents=True, exist_ok=True)
-        asked.json.write_text(json.dumps({"requests_per_day": requests, "commands": rows}, indent=1), encoding="utf-8")
+        asked.json.write_text(json.dumps({"figures": {"requests_per_day": requests, "commands": rows}}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

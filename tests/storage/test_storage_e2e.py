@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,23 @@ def test_check_train_and_sweep_of_a_bucket_give_what_those_of_a_folder_give(
     assert json.loads(capsys.readouterr().out)["report"] == f"{there}/report.html"
     assert b"<title>" in read_bytes(there / "report.html")
     assert SECRET not in "".join(content.decode("utf-8", "ignore") for content in sent.values())
+
+
+def test_the_commands_of_the_page_run_as_they_stand(
+    simulated: Path, logs: Place, bucket: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "publish_report", lambda _, folder: write_whole(folder / PAGE, b"drawn elsewhere"))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(simulated / "paretune.toml", tmp_path)
+    for kind in ("spool", "events"):
+        write(bucket / kind / "notes.txt", b"there, and no file to join yet")
+    page = (Path(__file__).parents[2] / "docs" / "storage.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line, comments=True) for line in page.split("```sh")[1].split("```")[0].splitlines()[1:]]
+    assert [words[1] for words in commands] == ["install", "check", "join", "sweep", "report"]
+    for words in commands[1:]:
+        assert main([word.replace("s3://feed", str(bucket)) for word in words[1:]]) in {0, 4}, words
+    assert f"report: {bucket}/runs/monday/report.html" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 1  # nothing but the configuration: no folder called s3:
 
 
 def test_other_commands_read_a_bucket_as_they_read_a_folder(simulated: Path, logs: Place, capsys: pytest.CaptureFixture[str]) -> None:
