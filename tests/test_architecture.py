@@ -315,3 +315,9 @@ def test_no_file_of_the_repository_names_a_machine_path_or_a_registry() -> None:
         if file != Path(__file__) and suspicious.search(file.read_text(encoding="utf-8"))
     ]
     assert named == []
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Tests are no packages: the second file of a name is not collected when both are asked for."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))

@@ -8,7 +8,7 @@ from asked import exported
 from deployed import DEPLOY, ROOT, in_shell, logins, parsed
 
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```sh[^\n]*\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [words[: words.index("#")] if "#" in words else words for block in BLOCKS for words in in_shell(block)]
 INLINE = re.findall(r"`paretune ([a-z-]+)", PAGE)
 
